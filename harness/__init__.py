@@ -1,0 +1,113 @@
+"""alignment-harness: train, compare and report on alignment methods from one plan.
+
+The public API, for plugins and programs; everything else is private. Names are imported on first use, so that a plugin that
+only adds a command costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from .components import (
+        Aligner,
+        AlignerConfig,
+        Artifact,
+        Backend,
+        Compute,
+        Dataset,
+        Evidence,
+        GenerateOptions,
+        Generation,
+        Judge,
+        Loaded,
+        Measure,
+        Metric,
+        Options,
+        Pair,
+        ScoringJudge,
+        Source,
+        SourceConfig,
+        StageContext,
+        Verdict,
+    )
+    from .errors import DataError, HarnessError, StageError, UsageError
+    from .records import (
+        Conversation,
+        Estimate,
+        Judgement,
+        Message,
+        Observation,
+        PairScore,
+        Preference,
+        Prompt,
+        PromptRow,
+        Sample,
+        Score,
+        SuiteRow,
+    )
+
+hookimpl = pluggy.HookimplMarker("harness")
+
+_HOMES = {
+    ".components": (
+        "Aligner", "AlignerConfig", "Artifact", "Backend", "Compute", "Dataset", "Evidence", "GenerateOptions", "Generation",
+        "Judge", "Loaded", "Measure", "Metric", "Options", "Pair", "ScoringJudge", "Source", "SourceConfig", "StageContext",
+        "Verdict",
+    ),
+    ".errors": ("DataError", "HarnessError", "StageError", "UsageError"),
+    ".records": (
+        "Conversation", "Estimate", "Judgement", "Message", "Observation", "PairScore", "Preference", "Prompt", "PromptRow",
+        "Sample", "Score", "SuiteRow",
+    ),
+}  # fmt: skip
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Aligner",
+    "AlignerConfig",
+    "Artifact",
+    "Backend",
+    "Compute",
+    "Conversation",
+    "DataError",
+    "Dataset",
+    "Estimate",
+    "Evidence",
+    "GenerateOptions",
+    "Generation",
+    "HarnessError",
+    "Judge",
+    "Judgement",
+    "Loaded",
+    "Measure",
+    "Message",
+    "Metric",
+    "Observation",
+    "Options",
+    "Pair",
+    "PairScore",
+    "Preference",
+    "Prompt",
+    "PromptRow",
+    "Sample",
+    "Score",
+    "ScoringJudge",
+    "Source",
+    "SourceConfig",
+    "StageContext",
+    "StageError",
+    "SuiteRow",
+    "UsageError",
+    "Verdict",
+    "hookimpl",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'harness' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name], __name__), name)

@@ -1,0 +1,334 @@
+"""What a plugin may add: aligners, judges, metrics, sources and backends, and what each is given to work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .records import Judgement, Observation, PairScore, Preference, Prompt, PromptRow, Sample, Score, SuiteRow
+
+if TYPE_CHECKING:
+    import numpy as np
+
+KINDS = ("model", "reward-model", "preferences", "prompts", "conversations")
+
+
+class Options(BaseModel):
+    """Options of a component as a plan gives them; unknown keys, NaN and infinity are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Component:
+    """What every component has: a name that a plan uses, and a class of options."""
+
+    name: ClassVar[str]
+    Config: ClassVar[type[Options]] = Options
+
+
+# --- data -----------------------------------------------------------------------------------------------------------------
+
+
+class SourceConfig(Options):
+    """Options that every source understands.
+
+    `split` maps a name to its share of the conversation roots; the shares add up to at most 1. `limit` keeps that many rows
+    of each split. Rows that a source or an aligner has to drop may be at most the share `max_dropped` of all rows.
+    """
+
+    split: dict[str, float] = Field(default_factory=dict)
+    limit: int | None = Field(default=None, ge=1)
+    max_dropped: float = Field(default=0.1, ge=0, le=1)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a source read: its good rows, and how many bad ones it dropped, by reason."""
+
+    rows: Sequence[PromptRow]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One split of a source, as a stage or a suite gets it. `fingerprint` is the SHA-256 of its rows."""
+
+    reference: str
+    kind: str
+    rows: tuple[PromptRow, ...]
+    fingerprint: str
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    max_dropped: float = 0.1
+
+
+class Source(Component):
+    """Reads rows from somewhere. `gives` is the kind of its rows."""
+
+    Config: ClassVar[type[SourceConfig]] = SourceConfig
+    gives: ClassVar[str] = "preferences"
+
+    def load(self, config: Any, folder: Path) -> Loaded:
+        """All rows, in a fixed order. Relative paths count from `folder`, the plan's. Raises DataError."""
+        raise NotImplementedError
+
+
+# --- models ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A committed model in the store; `path` opens with `from_pretrained`. `reference` is what its KL is measured from."""
+
+    name: str
+    kind: str
+    path: Path
+    key: str
+    reference: Artifact | None = None
+
+
+class AlignerConfig(Options):
+    """Options that every aligner understands, by the names of transformers' TrainingArguments.
+
+    `args` passes any other field of TrainingArguments through.
+    """
+
+    learning_rate: float = Field(default=1e-5, gt=0)
+    num_train_epochs: float = Field(default=1.0, gt=0)
+    max_steps: int = Field(default=-1, ge=-1)
+    per_device_train_batch_size: int = Field(default=8, ge=1)
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    warmup_steps: float = Field(default=0.0, ge=0)
+    lr_scheduler_type: str = "linear"
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_length: int = Field(default=1024, ge=8)
+    logging_steps: int = Field(default=10, ge=1)
+    save_steps: int = Field(default=100, ge=1)
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how numbers are computed: resolved once per run, the same for training and evaluation.
+
+    Weights are fp32; `precision` bf16 means that matrix products are autocast.
+    """
+
+    device: str
+    precision: Literal["fp32", "bf16"]
+    threads: int
+
+
+class StageContext:
+    """What a running stage is given besides its options and inputs.
+
+    Write the model into `output`, checkpoints into `checkpoints` (kept while the stage is unfinished, gone once it is
+    committed), and scalars with `log`.
+    """
+
+    name: str
+    seed: int
+    compute: Compute
+    output: Path
+    checkpoints: Path
+
+    def log(self, step: int, values: Mapping[str, float], total: int | None = None) -> None:
+        """Record scalars at a step. Raises StageError for a NaN or infinite loss."""
+        raise NotImplementedError
+
+    def rewind(self, step: int) -> None:
+        """Forget the scalars after `step`: training goes on from a checkpoint that was taken there."""
+        raise NotImplementedError
+
+    def note(self, text: str) -> None:
+        """Tell the user something; it goes to standard error and into the run's events."""
+        raise NotImplementedError
+
+
+class Aligner(Component):
+    """Trains one model from typed inputs.
+
+    `takes` maps a slot to its kind: one of KINDS, several joined by " | ", with a final "?" where the slot may be left out.
+    A slot of kind `prompts` also accepts preferences and conversations. `gives` is the kind of model that comes out.
+    """
+
+    Config: ClassVar[type[AlignerConfig]] = AlignerConfig
+    takes: ClassVar[Mapping[str, str]] = {"init": "model"}
+    gives: ClassVar[str] = "model"
+
+    def run(self, config: Any, inputs: Mapping[str, Any], context: StageContext) -> None:
+        """Train, and save the model into `context.output`. `inputs` maps each slot to an Artifact or a Dataset.
+
+        Must go on from `context.checkpoints` when there is a good one, to the same weights as an undisturbed run.
+        Raises StageError for what the user can mend.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer as a backend gives it; `token_ids` includes the stop token where there is one."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish: Literal["stop", "length"]
+
+
+class GenerateOptions(Options):
+    """How answers are sampled. Temperature 0 is greedy decoding."""
+
+    max_new_tokens: int = Field(default=128, ge=1)
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    backend: str = "transformers"
+
+
+class Backend(Component):
+    """Turns prompts into answers."""
+
+    def generate(
+        self, model: Artifact, prompts: Sequence[Prompt], options: GenerateOptions, seeds: Sequence[int], compute: Compute
+    ) -> Sequence[Generation]:
+        """One answer per prompt, in order. A prompt's answer depends on its seed and not on the prompts beside it."""
+        raise NotImplementedError
+
+
+# --- evaluation -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to one prompt, for a judge."""
+
+    prompt: Prompt
+    candidate: str
+    baseline: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judge's preference for the candidate in [0, 1], or None with the reason why there is none."""
+
+    preference: float | None
+    reason: str | None = None
+    cost: float | None = None
+    orders: tuple[Mapping[str, Any], ...] = ()
+
+
+class Judge(Component):
+    """Compares answers. `takes` maps option names to the kind of model that each one refers to, as for an aligner."""
+
+    takes: ClassVar[Mapping[str, str]] = {}
+
+    def compare(
+        self, pairs: Sequence[Pair], config: Any, inputs: Mapping[str, Artifact], compute: Compute
+    ) -> Sequence[Verdict]:
+        """One verdict per pair, in order. What cannot be judged is unscored with a reason, never a tie."""
+        raise NotImplementedError
+
+
+class ScoringJudge(Judge):
+    """A judge that gives each answer a number; the higher one wins and equal ones tie."""
+
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Sequence[str],
+        config: Any,
+        inputs: Mapping[str, Artifact],
+        compute: Compute,
+    ) -> Sequence[float | None]:
+        """One score per answer, in order, whatever answers stand beside it; None where it has none."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a metric looks at: everything about one model on one suite, and about its baseline where there is one.
+
+    Only the fields that the metric's `scope` names are filled. `reference_scores` are a scoring judge's scores of answers
+    that people chose on other prompts, ascending.
+    """
+
+    model: str
+    suite: str
+    rows: Mapping[str, SuiteRow]
+    samples: Sequence[Sample] = ()
+    baseline_samples: Sequence[Sample] = ()
+    judge: str | None = None
+    judgements: Sequence[Judgement] = ()
+    scores: Sequence[Score] = ()
+    baseline_scores: Sequence[Score] = ()
+    reference_scores: Sequence[float] = ()
+    pairs: Sequence[PairScore] = ()
+
+    def root(self, prompt_id: str) -> str:
+        """The conversation root that a prompt belongs to; prompts with one root are resampled together."""
+        return self.rows[prompt_id].root or prompt_id
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number that a metric gives, under the name that estimates and gates use.
+
+    `statistic` maps observations to the number where it is not their mean: it gets the observed values, shape
+    (..., n), and returns shape (...). `compare` adds the paired difference from the baseline. `better` says which direction
+    is good, where one is. `null` is the value that means "no difference"; an exact sign test against it is added. `against`
+    names the rule that a reward model is compared with, where observations hold its value.
+    """
+
+    name: str
+    unit: str
+    better: Literal["higher", "lower"] | None = None
+    compare: bool = True
+    null: float | None = None
+    against: str | None = None
+    statistic: Callable[[np.ndarray], np.ndarray] | None = None
+
+
+class Metric(Component):
+    """Turns evidence into observations, one per prompt; intervals are made by `harness.stats`, never here.
+
+    `scope` says when it is asked: per model and suite with its `samples`; per judge, candidate and suite with `judgements`;
+    per scoring judge, model and suite with `scores`; per reward model and suite of preferences with `pairs`. A metric that is only right for answers sampled at
+    temperature 1 without top-p sets `needs_plain_sampling`, and other sampling is refused.
+    """
+
+    scope: ClassVar[Literal["samples", "judgements", "scores", "pairs"]] = "samples"
+    measures: ClassVar[tuple[Measure, ...]]
+    needs_plain_sampling: ClassVar[bool] = False
+
+    def observe(self, evidence: Evidence, config: Any) -> Iterable[Observation]:
+        """Observations of this metric's measures. A prompt without a value is left out."""
+        raise NotImplementedError
+
+
+__all__ = [
+    "KINDS",
+    "Aligner",
+    "AlignerConfig",
+    "Artifact",
+    "Backend",
+    "Component",
+    "Compute",
+    "Dataset",
+    "Evidence",
+    "GenerateOptions",
+    "Generation",
+    "Judge",
+    "Loaded",
+    "Measure",
+    "Metric",
+    "Options",
+    "Pair",
+    "Preference",
+    "ScoringJudge",
+    "Source",
+    "SourceConfig",
+    "StageContext",
+    "Verdict",
+]

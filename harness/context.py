@@ -1,0 +1,112 @@
+"""What a running stage is given, and the train log that makes its curves survive a kill and a reuse."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .components import Compute, StageContext
+from .errors import StageError
+from .store import Workspace
+
+TRAIN_LOG = "train.jsonl"
+SAMPLE_SECONDS = 0.25
+
+
+class RunningStage(StageContext):
+    """The context of a stage that trains in this process.
+
+    Scalars go to the train log beside the checkpoints, and to `on_log`. The train log is moved into the output when the stage
+    is done, so that it is committed with the model.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        seed: int,
+        compute: Compute,
+        work: Workspace,
+        on_log: Callable[[int, Mapping[str, float], int | None], None],
+        on_note: Callable[[str], None],
+    ) -> None:
+        self.name = name
+        self.seed = seed
+        self.compute = compute
+        self.output = work.output
+        self.checkpoints = work.checkpoints
+        self._log_path = work.checkpoints / TRAIN_LOG
+        self._on_log = on_log
+        self._on_note = on_note
+        self._resumed = False
+
+    def log(self, step: int, values: Mapping[str, float], total: int | None = None) -> None:
+        """Record scalars at a step; see StageContext."""
+        for name, value in values.items():
+            if "loss" in name and not math.isfinite(value):
+                raise StageError(
+                    f"stage {self.name!r}: {name} is {value} at step {step}; nothing of it was kept. Lower its learning_rate, "
+                    "or look at the data of that step"
+                )
+        if not self._resumed:
+            self.rewind(0)
+        finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        with self._log_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "values": finite}) + "\n")
+        self._on_log(step, finite, total)
+
+    def rewind(self, step: int) -> None:
+        """Forget the scalars after `step`, and hand those before it on again; see StageContext."""
+        kept = [row for row in read_train_log(self._log_path) if row["step"] <= step] if step else []
+        self._log_path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        self._resumed = True
+        for row in kept:
+            self._on_log(row["step"], row["values"], None)
+
+    def note(self, text: str) -> None:
+        """Tell the user something."""
+        self._on_note(text)
+
+    def finish(self) -> None:
+        """Put the train log beside the model."""
+        if not self._log_path.exists():
+            self._log_path.touch()
+        self._log_path.rename(self.output / TRAIN_LOG)
+
+
+def read_train_log(path: Path) -> Iterator[dict[str, Any]]:
+    """The scalars that a stage logged, in order; a last line cut off by a kill is left out."""
+    if path.exists():
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                if line.endswith("\n"):
+                    yield json.loads(line)
+
+
+class PeakMemory:
+    """Samples this process's resident memory while it is open; `bytes` is the most that was seen."""
+
+    def __init__(self) -> None:
+        import psutil
+
+        self._process = psutil.Process()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="peak-memory", daemon=True)
+        self.bytes = 0
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while True:
+            self.bytes = max(self.bytes, self._process.memory_info().rss)
+            if self._stop.wait(SAMPLE_SECONDS):
+                return

@@ -1,0 +1,204 @@
+"""The starting model of a run, as a folder like any other: safetensors in fp32, a chat template, a pad token of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer as Bpe
+from tokenizers import decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    TokenizersBackend,
+)
+
+from ..components import Compute, Options
+from ..errors import UsageError
+from .models import first_line, quiet, save_model, use_threads
+
+PAD_NAMES = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|PAD_TOKEN|>")
+"""Special tokens that exist for padding; the first is added to a vocabulary that has none."""
+
+EOS = "<|eos|>"
+
+CHAT_TEMPLATE = """\
+{%- for message in messages %}
+{{- '<|' + message['role'] + '|>\n' + message['content'] }}
+{%- if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}
+{{- '\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"""
+"""The template of a base that has none: `<|role|>`, a newline, the text; an answer ends with EOS; then a newline."""
+
+
+class TinyModel(Options):
+    """A fresh, small Llama with a byte-level BPE vocabulary learned from the plan's own texts."""
+
+    type: str
+    hidden_size: int = 128
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 4
+    intermediate_size: int = 384
+    vocab_size: int = 1024
+    max_position_embeddings: int = 1024
+
+
+def build_base(
+    spec: str | Mapping[str, Any],
+    texts: Iterable[str],
+    output: Path,
+    compute: Compute,
+    seed: int,
+    trust_remote_code: bool = False,
+) -> None:
+    """Write the starting model that `spec` names into the folder `output`.
+
+    `spec` is a Hub id, optionally with `@revision`; a local folder or GGUF file; `package://PACKAGE/path/file.gguf`, a file
+    inside an installed package; or a mapping, the options of `TinyModel`, whose vocabulary is trained on `texts`. A base
+    that has a chat template keeps it. Raises UsageError.
+    """
+    use_threads(compute)
+    if isinstance(spec, str):
+        model, tokenizer = _open(spec, trust_remote_code)
+    else:
+        model, tokenizer = _tiny(TinyModel.model_validate(dict(spec)), texts, seed)
+    if tokenizer.eos_token_id is None:
+        raise UsageError(f"base {spec}: its tokenizer has no EOS token, so no answer could end; set eos_token")
+    _ensure_pad(model, tokenizer)
+    if not tokenizer.chat_template:
+        begins = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+        tokenizer.chat_template = ("{{- bos_token }}\n" if begins else "") + CHAT_TEMPLATE
+    _plain_generation_config(model, tokenizer)
+    output.mkdir(parents=True, exist_ok=True)
+    save_model(model, tokenizer, output)
+
+
+def _open(spec: str, trust_remote_code: bool) -> tuple[Any, Any]:
+    source, options = _locate(spec)
+    quantized = "gguf_file" in options
+    # Weights that stay packed could not be trained: newer transformers unpack only where they are told to.
+    unpack = {"quantization_config": transformers.GgufConfig(dequantize=True)} if quantized else {"use_safetensors": True}
+    try:
+        # Unpacking draws a progress bar that no setting silences.
+        with quiet(), contextlib.redirect_stderr(io.StringIO()) if quantized else contextlib.nullcontext():
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
+            model = AutoModelForCausalLM.from_pretrained(
+                source, dtype=torch.float32, trust_remote_code=trust_remote_code, **options, **unpack
+            )
+    except ImportError as error:
+        raise UsageError(f"base {spec}: {first_line(error)}; pip install 'alignment-harness[smollm]'") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"base {spec}: cannot be opened: {first_line(error)}; give a Hub id that can be reached or a folder with "
+            "safetensors weights"
+        ) from error
+    return (_unquantized(model) if quantized else model), tokenizer
+
+
+def _locate(spec: str) -> tuple[str, dict[str, str]]:
+    """Where transformers finds a base, and the options that it needs to open it."""
+    if spec.startswith("package://"):
+        package, _, inside = spec.removeprefix("package://").partition("/")
+        found = importlib.util.find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            raise UsageError(f"base {spec}: there is no package {package}; install it, or give a Hub id or a folder")
+        path = Path(found.submodule_search_locations[0]) / inside
+        if not path.is_file():
+            raise UsageError(f"base {spec}: the package {package} has no file {inside}")
+    else:
+        path = Path(spec).expanduser()
+    if path.suffix == ".gguf":
+        return str(path.parent), {"gguf_file": path.name}
+    if path.is_dir():
+        if not any(path.glob("*.safetensors")):
+            raise UsageError(f"base {spec}: no safetensors weights; pickled weights can run code and are refused")
+        return str(path), {}
+    name, _, revision = spec.partition("@")
+    return name, {"revision": revision} if revision else {}
+
+
+def _unquantized(model: Any) -> Any:
+    """The same weights in a model that does not remember GGUF: one that does refuses to be saved."""
+    config = type(model.config).from_dict(
+        {key: value for key, value in model.config.to_dict().items() if key != "quantization_config"}
+    )
+    with torch.random.fork_rng(devices=[]):
+        plain = type(model)(config)
+    plain.load_state_dict(model.state_dict())
+    return plain
+
+
+def _ensure_pad(model: Any, tokenizer: Any) -> None:
+    """Give padding a token of its own. Were it EOS, masking the padding would hide the end of every answer."""
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        vocabulary = tokenizer.get_vocab()
+        known = next((name for name in PAD_NAMES if name in vocabulary and name != tokenizer.eos_token), PAD_NAMES[0])
+        tokenizer.add_special_tokens({"pad_token": known})
+    embeddings = model.get_input_embeddings().weight
+    if len(tokenizer) > len(embeddings):
+        size = len(embeddings)
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        # A new token starts as the mean of the others: an average logit, where a random row could stand out.
+        with torch.no_grad():
+            for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+                layer.weight[size:] = layer.weight[:size].mean(0)
+    model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def _plain_generation_config(model: Any, tokenizer: Any) -> None:
+    """Keep the stop tokens of the base and nothing else: its sampling defaults would change what is measured."""
+    stops = model.generation_config.eos_token_id if model.generation_config is not None else None
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=stops if stops is not None else tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _tiny(options: TinyModel, texts: Iterable[str], seed: int) -> tuple[Any, Any]:
+    if options.type != "tiny":
+        raise UsageError(f"base: unknown type {options.type!r}; a base to build has type: tiny")
+    tokenizer = _train_tokenizer(texts, options.vocab_size, options.max_position_embeddings)
+    sizes = options.model_dump(exclude={"type", "vocab_size"})
+    config = LlamaConfig(
+        **sizes,
+        vocab_size=len(tokenizer),
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config), tokenizer
+
+
+def _train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> Any:
+    """A byte-level BPE tokenizer, so that any text can be encoded; the template's role markers are single tokens."""
+    bpe = Bpe(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD_NAMES[0], EOS, "<|system|>", "<|user|>", "<|assistant|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    return TokenizersBackend(
+        tokenizer_object=bpe,
+        eos_token=EOS,
+        pad_token=PAD_NAMES[0],
+        additional_special_tokens=["<|system|>", "<|user|>", "<|assistant|>"],
+        model_max_length=max_length,
+    )

@@ -1,0 +1,34 @@
+"""Rows of different lengths into rectangular batches that follow from the lengths alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+
+def length_batches(lengths: Sequence[int], max_rows: int, max_tokens: int) -> list[list[int]]:
+    """Row numbers sorted by length and cut into batches of at most `max_rows` rows and `max_tokens` padded tokens.
+
+    A row longer than `max_tokens` is a batch of its own. Longest first: what does not fit into memory shows at once.
+    """
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+        batch = batches[-1] if batches else []
+        if batch and len(batch) < max_rows and (len(batch) + 1) * lengths[batch[0]] <= max_tokens:
+            batch.append(row)
+        else:
+            batches.append([row])
+    return batches
+
+
+def pad(rows: Sequence[Sequence[int]], pad_id: int, side: str = "right") -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids (B, T) and their 0/1 mask (B, T), both int64, padded on one side to the longest row."""
+    width = max(map(len, rows))
+    ids, mask = [], []
+    for row in rows:
+        gap = width - len(row)
+        before, after = (gap, 0) if side == "left" else (0, gap)
+        ids.append([*[pad_id] * before, *row, *[pad_id] * after])
+        mask.append([*[0] * before, *[1] * len(row), *[0] * after])
+    return torch.tensor(ids), torch.tensor(mask)

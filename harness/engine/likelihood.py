@@ -1,0 +1,173 @@
+"""Log-probabilities of given answers, and how far a policy stands from its reference along them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .batching import length_batches, pad
+from .models import autocast
+from .objectives import k3
+
+if TYPE_CHECKING:
+    from ..components import Compute
+
+MAX_LOGITS = 2**26
+"""Logits held at once, in elements: 256 MiB in fp32."""
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """A prompt and an answer to it, as token ids."""
+
+    prompt_ids: Sequence[int]
+    answer_ids: Sequence[int]
+
+
+@dataclass(frozen=True)
+class AnswerBatch:
+    """B sequences padded on the right to T tokens; their N answer tokens are laid end to end.
+
+    input_ids (B, T). predicts (B, T) bool: where the hidden state predicts an answer token, that is, one position before
+    it. answer_ids (N,). answer_mask (B, R) bool, R the longest answer: `x[answer_mask] = flat` puts values into rows.
+    """
+
+    input_ids: torch.Tensor
+    predicts: torch.Tensor
+    answer_ids: torch.Tensor
+    answer_mask: torch.Tensor
+
+
+@dataclass(frozen=True)
+class AnswerDivergence:
+    """One answer's sums over its tokens, in nats: see `answer_divergence`."""
+
+    logprob: float
+    ref_logprob: float
+    kl: float
+    k3: float
+
+
+def collate(sequences: Sequence[TokenSequence], pad_id: int, device: str | torch.device) -> AnswerBatch:
+    """Sequences as one batch. Prompts and answers must not be empty."""
+    input_ids, _ = pad([[*sequence.prompt_ids, *sequence.answer_ids] for sequence in sequences], pad_id)
+    answer_ids, mask = pad([sequence.answer_ids for sequence in sequences], pad_id)
+    start = torch.tensor([[len(sequence.prompt_ids) - 1] for sequence in sequences])
+    length = torch.tensor([[len(sequence.answer_ids)] for sequence in sequences])
+    steps = torch.arange(input_ids.shape[1])
+    predicts = (steps >= start) & (steps < start + length)
+    answer_mask = mask.bool()
+    return AnswerBatch(
+        input_ids.to(device), predicts.to(device), answer_ids[answer_mask].to(device), answer_mask.to(device)
+    )
+
+
+def answer_logits(model: Any, batch: AnswerBatch) -> torch.Tensor:
+    """Logits (N, V) in fp32 at the positions that predict answer tokens; no other position is projected.
+
+    The hidden states are selected on their way into the output layer, inside the model's own forward, so that what an
+    architecture does to its logits (scaling, soft-capping) is kept. No attention mask is needed: the padding is on the
+    right, where causal attention already hides it.
+    """
+    head = model.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][batch.predicts],))
+    try:
+        return model(input_ids=batch.input_ids, use_cache=False).logits.float()
+    finally:
+        handle.remove()
+
+
+def chosen_logprobs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities (N,) of `ids` (N,) under logits (N, V), without a second (N, V) tensor."""
+    return logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+
+
+def token_logprobs(
+    model: Any,
+    sequences: Sequence[TokenSequence],
+    compute: Compute,
+    *,
+    pad_id: int,
+    temperature: float = 1.0,
+    max_rows: int = 64,
+    max_tokens: int = 16384,
+) -> list[torch.Tensor]:
+    """Per sequence the log-probabilities (R_i,) of its answer's tokens, in nats, fp32 on the CPU, without gradients.
+
+    The numbers do not depend on how sequences are batched and padded, beyond rounding.
+    """
+    results: list[torch.Tensor] = [torch.empty(0)] * len(sequences)
+    with torch.no_grad():
+        for rows in _batches(model, sequences, max_rows, max_tokens):
+            batch = collate([sequences[row] for row in rows], pad_id, compute.device)
+            with autocast(compute):
+                logits = answer_logits(model, batch)
+            logprobs = chosen_logprobs(logits / temperature, batch.answer_ids)
+            parts = logprobs.cpu().split([len(sequences[row].answer_ids) for row in rows])
+            for row, part in zip(rows, parts, strict=True):
+                results[row] = part
+    return results
+
+
+def answer_divergence(
+    policy: Any,
+    reference: Any,
+    sequences: Sequence[TokenSequence],
+    compute: Compute,
+    *,
+    pad_id: int,
+    max_rows: int = 64,
+    max_tokens: int = 16384,
+) -> list[AnswerDivergence]:
+    """How far `policy` stands from `reference` along each answer, at temperature 1, always computed in fp32.
+
+    Rounding to bf16 differs between two models, and would be counted as divergence.
+
+    kl = Σ_t Σ_v π(v|s_t) (log π(v|s_t) − log π_ref(v|s_t)), exact over the vocabulary; k3 = Σ_t exp(d_t) − 1 − d_t with
+    d_t = log π_ref(a_t|s_t) − log π(a_t|s_t) (Schulman, 2020). Both are estimates of the sequence KL when answers are
+    sampled from the policy, kl with the smaller variance.
+    """
+    results: list[AnswerDivergence] = [AnswerDivergence(0.0, 0.0, 0.0, 0.0)] * len(sequences)
+    with torch.inference_mode():
+        for rows in _batches(policy, sequences, max_rows, max_tokens):
+            batch = collate([sequences[row] for row in rows], pad_id, compute.device)
+            logits, ref_logits = answer_logits(policy, batch), answer_logits(reference, batch)
+            terms = torch.stack(_divergence_terms(logits, ref_logits, batch.answer_ids), dim=-1).cpu()
+            for row, part in zip(rows, terms.split([len(sequences[row].answer_ids) for row in rows]), strict=True):
+                results[row] = AnswerDivergence(*part.double().sum(0).tolist())
+    return results
+
+
+def _divergence_terms(
+    logits: torch.Tensor, ref_logits: torch.Tensor, ids: torch.Tensor, chunk: int = 256
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Log-probability, reference log-probability, exact KL and k3 per token, each (N,), a chunk of rows at a time."""
+    logprob, ref_logprob = chosen_logprobs(logits, ids), chosen_logprobs(ref_logits, ids)
+    exact = [
+        (log_p.exp() * (log_p - log_q)).sum(-1)
+        for log_p, log_q in (
+            (a.log_softmax(-1), b.log_softmax(-1))
+            for a, b in zip(logits.split(chunk), ref_logits.split(chunk), strict=True)
+        )
+    ]
+    return logprob, ref_logprob, torch.cat(exact), k3(logprob, ref_logprob)
+
+
+def _batches(model: Any, sequences: Sequence[TokenSequence], max_rows: int, max_tokens: int) -> Iterator[list[int]]:
+    """Batches by padded length, split again where their logits would not fit."""
+    lengths = [len(sequence.prompt_ids) + len(sequence.answer_ids) for sequence in sequences]
+    limit = max(1, MAX_LOGITS // model.config.get_text_config().vocab_size)
+    for batch in length_batches(lengths, max_rows, max_tokens):
+        part: list[int] = []
+        positions = 0
+        for row in batch:
+            length = len(sequences[row].answer_ids)
+            if part and positions + length > limit:
+                yield part
+                part, positions = [], 0
+            part.append(row)
+            positions += length
+        yield part

@@ -1,0 +1,175 @@
+"""Opening, saving and running models: fp32 weights, safetensors only, bf16 by autocast where it is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..components import Compute
+
+Model = Any
+Tokenizer = Any
+
+
+def load_policy(
+    path: Path | str, compute: Compute, *, trust_remote_code: bool = False, disable_dropout: bool = False
+) -> tuple[Model, Tokenizer]:
+    """A causal language model and its tokenizer, in fp32 and eval mode on `compute.device`. Raises UsageError."""
+    return _load(AutoModelForCausalLM, path, compute, trust_remote_code, disable_dropout)
+
+
+def load_reward_model(
+    path: Path | str, compute: Compute, *, trust_remote_code: bool = False, disable_dropout: bool = False
+) -> tuple[Model, Tokenizer]:
+    """A sequence classifier with one output and its tokenizer, in fp32 and eval mode. Raises UsageError.
+
+    The critic of PPO opens the same folder: `token_values` reads its head at every position.
+    """
+    model, tokenizer = _load(AutoModelForSequenceClassification, path, compute, trust_remote_code, disable_dropout)
+    if model.config.num_labels != 1:
+        raise UsageError(f"{path}: a reward model has one output, this one has {model.config.num_labels}")
+    return model, tokenizer
+
+
+def reward_model_from(
+    policy: Path | str, compute: Compute, seed: int, *, trust_remote_code: bool = False, disable_dropout: bool = False
+) -> tuple[Model, Tokenizer]:
+    """A reward model on the backbone of a causal language model, with a fresh scalar head drawn from `seed`.
+
+    The head's deviation is 1/√(hidden size + 1), so that first scores are of order one (Stiennon et al., 2020). Raises
+    UsageError.
+    """
+    model, tokenizer = _load(
+        AutoModelForSequenceClassification, policy, compute, trust_remote_code, disable_dropout, num_labels=1
+    )
+    model.config.pad_token_id = tokenizer.pad_token_id
+    weight = score_head(model).weight
+    generator = torch.Generator().manual_seed(seed)
+    fresh = torch.randn(weight.shape, generator=generator) / (weight.shape[1] + 1) ** 0.5
+    with torch.no_grad():
+        weight.copy_(fresh)
+    return model, tokenizer
+
+
+def save_model(model: Model, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write weights (safetensors), configuration and tokenizer with its chat template into `folder`."""
+    with quiet():
+        model.save_pretrained(folder, safe_serialization=True)
+        tokenizer.save_pretrained(folder)
+
+
+def token_values(
+    model: Model,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    position_ids: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The scalar head at every position: (B, T) ids → (B, T) fp32 values.
+
+    Without a mask the batch must be padded on the right, where causal attention already hides the padding.
+    """
+    hidden = model.base_model(
+        input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
+    ).last_hidden_state
+    return score_head(model)(hidden).squeeze(-1).float()
+
+
+def last_token_score(model: Model, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """The scalar head at each row's last real token: (B, T) ids and 0/1 mask → (B,) fp32.
+
+    The mask says what is padding, on either side, and never the token ids: an answer may well contain the pad token.
+    """
+    positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+    values = token_values(model, input_ids, attention_mask, positions)
+    steps = torch.arange(input_ids.shape[1], device=input_ids.device)
+    last = (steps * attention_mask.long()).argmax(-1, keepdim=True)
+    return values.gather(1, last).squeeze(1)
+
+
+def score_head(model: Model) -> torch.nn.Linear:
+    """The linear layer from hidden states to the scalar. Raises UsageError for an architecture without one."""
+    head = getattr(model, "score", None)
+    if not isinstance(head, torch.nn.Linear):
+        raise UsageError(f"{type(model).__name__} scores no single position; use a decoder such as Llama, Qwen or Mistral")
+    return head
+
+
+def autocast(compute: Compute) -> contextlib.AbstractContextManager[Any]:
+    """bf16 autocast where `compute.precision` asks for it. Weights, losses and log-probabilities stay fp32."""
+    if compute.precision == "bf16":
+        return cast(
+            "contextlib.AbstractContextManager[Any]",
+            torch.autocast(torch.device(compute.device).type, dtype=torch.bfloat16),
+        )
+    return contextlib.nullcontext()
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch, for code that draws from them."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def use_threads(compute: Compute) -> None:
+    """Let torch use `compute.threads` threads. Sums in another order differ in their last bits, so a run fixes it."""
+    torch.set_num_threads(compute.threads)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' progress bars and loading reports; what is wrong is raised, not logged."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def first_line(error: Exception) -> str:
+    """An error's text in one line, for a message to the user."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _load(
+    kind: Any, path: Path | str, compute: Compute, trust_remote_code: bool, disable_dropout: bool, **overrides: Any
+) -> tuple[Model, Tokenizer]:
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"{folder}: not a model folder, there is no config.json")
+    if not any(folder.glob("*.safetensors")):
+        raise UsageError(f"{folder}: no safetensors weights; pickled weights can run code and are refused, convert them")
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **overrides)
+            if disable_dropout:
+                _zero_dropout(config)
+            model = kind.from_pretrained(
+                folder, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        raise UsageError(f"{folder}: cannot be opened: {first_line(error)}") from error
+    return model.to(compute.device).eval(), tokenizer
+
+
+def _zero_dropout(config: Any) -> None:
+    """Set every dropout rate of a configuration to 0; architectures name them …dropout, …_pdrop or …_dropout_prob."""
+    for name, value in config.to_dict().items():
+        if isinstance(value, float) and name.endswith(("dropout", "pdrop", "dropout_prob", "dropout_rate")):
+            setattr(config, name, 0.0)

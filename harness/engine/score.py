@@ -1,0 +1,60 @@
+"""Scores of answers by a reward model that reads the prompt and the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .batching import length_batches, pad
+from .chat import encode_answers, encode_prompts, fit
+from .models import autocast, token_values
+
+if TYPE_CHECKING:
+    from ..components import Compute
+    from ..records import Message
+
+
+def score_answers(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[Message]],
+    answers: Sequence[str],
+    max_length: int,
+    compute: Compute,
+) -> list[float | None]:
+    """One score per answer, whatever answers stand beside it; None for an answer that is over-long for `max_length`.
+
+    A prompt that does not fit loses its oldest turns, as in training. Raises DataError.
+    """
+    answer_ids = encode_answers(tokenizer, answers)
+    prompt_ids = encode_prompts(tokenizer, prompts)
+    sequences: dict[int, list[int]] = {}
+    for row, (messages, prompt, answer) in enumerate(zip(prompts, prompt_ids, answer_ids, strict=True)):
+        fitted = fit(tokenizer, messages, len(answer), max_length, prompt)
+        if fitted is not None:
+            sequences[row] = [*fitted.ids, *answer]
+    scores = score_sequences(model, list(sequences.values()), compute, pad_id=tokenizer.pad_token_id)
+    by_row = dict(zip(sequences, scores.tolist(), strict=True))
+    return [by_row.get(row) for row in range(len(answers))]
+
+
+def score_sequences(
+    model: Any,
+    sequences: Sequence[Sequence[int]],
+    compute: Compute,
+    *,
+    pad_id: int,
+    max_rows: int = 64,
+    max_tokens: int = 16384,
+) -> torch.Tensor:
+    """The score at each sequence's last token: (B,) fp32 on the CPU, without gradients, invariant to batching."""
+    scores = torch.empty(len(sequences))
+    with torch.no_grad():
+        for rows in length_batches(list(map(len, sequences)), max_rows, max_tokens):
+            input_ids, mask = pad([sequences[row] for row in rows], pad_id)
+            with autocast(compute):
+                values = token_values(model, input_ids.to(compute.device)).cpu()
+            scores[rows] = values.gather(1, mask.sum(-1, keepdim=True) - 1).squeeze(1)
+    return scores

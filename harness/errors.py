@@ -1,0 +1,71 @@
+"""Everything a user can cause, as one line and one exit status.
+
+HarnessError            any of the below; the command line prints its text and exits with `status`
+├── UsageError       2  a wrong argument, file or environment
+│   └── PlanError    2  a plan with problems; carries all of them
+├── StageError       1  a stage could not finish
+│   └── DataError    1  a data set cannot be read, or too many of its rows are bad
+├── GateError        3  a requirement of the plan was not met
+└── Interrupted    130  Ctrl-C
+
+Anything else that reaches the command line is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class HarnessError(Exception):
+    """A mistake that the user can mend; the text says where, what, and what to do."""
+
+    status = 1
+
+
+class UsageError(HarnessError):
+    """A wrong argument, file or environment."""
+
+    status = 2
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One problem of a plan: where it stands and what is wrong with it."""
+
+    line: int
+    path: str
+    text: str
+    file: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        return ": ".join(part for part in (where, self.path, self.text) if part)
+
+
+class PlanError(UsageError):
+    """A plan with problems; the text lists every one of them, a line each."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class StageError(HarnessError):
+    """A stage could not finish; nothing of it was committed."""
+
+
+class DataError(StageError):
+    """A data set cannot be read, or too many of its rows are bad."""
+
+
+class GateError(HarnessError):
+    """A requirement of the plan was not met."""
+
+    status = 3
+
+
+class Interrupted(HarnessError):
+    """The user pressed Ctrl-C."""
+
+    status = 130

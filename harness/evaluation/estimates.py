@@ -1,0 +1,86 @@
+"""Observations → estimates: which numbers a plan's measures become. The intervals are made by `harness.stats`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from ..components import Measure
+from ..plan.model import Bootstrap
+from ..records import Estimate, Observation, Score
+
+Key = tuple[str, str, str | None, str]
+
+
+def grouped(observations: Iterable[Observation]) -> dict[Key, list[Observation]]:
+    """Observations by model, metric, judge and suite, in the order of their first."""
+    groups: dict[Key, list[Observation]] = {}
+    for each in observations:
+        groups.setdefault((each.model, each.metric, each.judge, each.suite), []).append(each)
+    return groups
+
+
+def make_estimates(
+    observations: Sequence[Observation],
+    measures: Mapping[str, tuple[Measure, str]],
+    baseline: str,
+    bootstrap: Bootstrap,
+    seed: int,
+) -> Iterator[Estimate | str]:
+    """Every estimate of the plan's measures, by name with their scope; a sentence for one that has too few prompts.
+
+    A measure of samples or scores is given by itself and, if `compare`, as the paired difference from the baseline. Candidates'
+    preferences against the baseline are also compared with each other, prompt by prompt.
+    """
+    from .. import stats
+
+    options = {"level": bootstrap.level, "resamples": bootstrap.resamples, "seed": seed}
+    groups = grouped(observations)
+    for (model, metric, _, _), group in groups.items():
+        measure, scope = measures[metric]
+        against: list[str | None] = [None]
+        if scope == "judgements":
+            against = [baseline]
+        elif scope == "pairs":
+            against = [measure.against]
+        elif measure.compare and model != baseline and any(each.baseline_value is not None for each in group):
+            against = [None, baseline]
+        for other in against:
+            try:
+                yield stats.estimate(group, measure, baseline=other, **options)  # type: ignore[arg-type]
+            except stats.TooFewPrompts as error:
+                yield str(error)
+    compared = [key for key in groups if measures[key[1]][1] == "judgements"]
+    for first, second in itertools.combinations(compared, 2):
+        if first[1:] == second[1:]:
+            try:
+                yield stats.paired_difference(groups[second], groups[first], measures[first[1]][0], **options)  # type: ignore[arg-type]
+            except stats.TooFewPrompts as error:
+                yield str(error)
+
+
+def agreement(
+    scorer: str, judge: str, suite: str, scores: Sequence[tuple[Score, Score, str]], bootstrap: Bootstrap, seed: int
+) -> Iterator[Estimate | str]:
+    """Spearman's rank correlation between two scorers of the same answers; each triple is a score of both and the root."""
+    from .. import stats
+
+    known = [(a.score, b.score, root) for a, b, root in scores if a.score is not None and b.score is not None]
+    if not known:
+        return
+    try:
+        yield stats.estimate_columns(
+            [[a for a, _, _ in known], [b for _, b, _ in known]],
+            [root for _, _, root in known],
+            stats.spearman,
+            model=scorer,
+            metric="spearman",
+            judge=judge,
+            suite=suite,
+            unit="rank correlation",
+            level=bootstrap.level,
+            resamples=min(bootstrap.resamples, 2000),
+            seed=seed,
+        )
+    except stats.TooFewPrompts as error:
+        yield str(error)

@@ -1,0 +1,183 @@
+"""The steps of an evaluation that need models: each turns its inputs into records, and imports torch only when it runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from ..components import Artifact, Backend, Compute, GenerateOptions, Judge, Pair, ScoringJudge
+from ..errors import StageError
+from ..records import Judgement, Order, PairScore, Preference, Prompt, Sample, Score
+from .suites import LoadedSuite
+
+
+def prompt_seed(seed: int, prompt_id: str) -> int:
+    """The seed of one prompt's answer. It is the same for every model, so that their answers share their luck."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{prompt_id}".encode()).digest()[:4], "big") >> 1
+
+
+def sample_answers(
+    model: Artifact, suite: LoadedSuite, backend: Backend, options: GenerateOptions, seed: int, compute: Compute
+) -> list[Sample]:
+    """One model's answers to a suite, with their log-probabilities and the exact KL from its reference."""
+    from ..engine.chat import context_length, fit_prompts
+    from ..engine.likelihood import TokenSequence, answer_divergence, token_logprobs
+    from ..engine.models import load_policy
+
+    prompts = [row.messages() for row in suite.rows]
+    seeds = [prompt_seed(seed, row.id) for row in suite.rows]
+    answers = backend.generate(model, prompts, options, seeds, compute)
+    policy, tokenizer = load_policy(model.path, compute)
+    fitted = fit_prompts(tokenizer, prompts, options.max_new_tokens, context_length(policy))
+    sequences = [TokenSequence(prompt, answer.token_ids) for prompt, answer in zip(fitted, answers, strict=True)]
+    pad_id = tokenizer.pad_token_id
+    if model.reference is not None:
+        reference, _ = load_policy(model.reference.path, compute)
+        costs = [
+            {"logprob": each.logprob, "ref_logprob": each.ref_logprob, "kl": each.kl, "kl_k3": each.k3}
+            for each in answer_divergence(policy, reference, sequences, compute, pad_id=pad_id)
+        ]
+    else:
+        costs = [{"logprob": float(each.sum())} for each in token_logprobs(policy, sequences, compute, pad_id=pad_id)]
+    return [
+        Sample(
+            prompt_id=row.id,
+            suite=suite.name,
+            model=model.name,
+            prompt=prompt,
+            answer=answer.text,
+            finish=answer.finish,
+            tokens=len(answer.token_ids),
+            seed=each_seed,
+            **cost,
+        )
+        for row, prompt, answer, each_seed, cost in zip(suite.rows, prompts, answers, seeds, costs, strict=True)
+    ]
+
+
+def score_samples(
+    name: str, judge: ScoringJudge, config: Any, models: dict[str, Artifact], samples: Sequence[Sample], compute: Compute
+) -> list[Score]:
+    """A scoring judge's number for each sample."""
+    scores = judge.score([each.prompt for each in samples], [each.answer for each in samples], config, models, compute)
+    return [
+        Score(
+            prompt_id=sample.prompt_id,
+            suite=sample.suite,
+            judge=name,
+            model=sample.model,
+            score=score,
+            reason=None if score is not None else "the judge gave no score",
+        )
+        for sample, score in zip(samples, scores, strict=True)
+    ]
+
+
+def judgements_from_scores(candidate: Sequence[Score], baseline: Sequence[Score], lengths: dict[str, Any]) -> list[Judgement]:
+    """The higher score wins, equal ones tie, and a pair without both scores is unscored with the reason."""
+    others = {each.prompt_id: each for each in baseline}
+    return [_judgement(mine, others[mine.prompt_id], lengths) for mine in candidate if mine.prompt_id in others]
+
+
+def _judgement(mine: Score, other: Score, lengths: dict[str, Any]) -> Judgement:
+    preference = None
+    if mine.score is not None and other.score is not None:
+        preference = 1.0 if mine.score > other.score else 0.0 if mine.score < other.score else 0.5
+    return Judgement(
+        prompt_id=mine.prompt_id,
+        suite=mine.suite,
+        judge=mine.judge,
+        candidate=mine.model,
+        baseline=other.model,
+        preference=preference,
+        reason=mine.reason or other.reason,
+        candidate_length=lengths[mine.model][mine.prompt_id],
+        baseline_length=lengths[other.model][mine.prompt_id],
+    )
+
+
+def judge_samples(
+    name: str,
+    judge: Judge,
+    config: Any,
+    models: dict[str, Artifact],
+    candidate: Sequence[Sample],
+    baseline: Sequence[Sample],
+    compute: Compute,
+) -> list[Judgement]:
+    """A judge's preference for each prompt that both models answered. Raises StageError if it does not judge every pair."""
+    others = {each.prompt_id: each for each in baseline}
+    pairs = [(mine, others[mine.prompt_id]) for mine in candidate if mine.prompt_id in others]
+    asked = [Pair(mine.prompt, mine.answer, other.answer) for mine, other in pairs]
+    verdicts = judge.compare(asked, config, models, compute)
+    if len(verdicts) != len(pairs):
+        raise StageError(f"judge {name!r} gave {len(verdicts)} verdicts for {len(pairs)} pairs; this is an error of its plugin")
+    return [
+        Judgement(
+            prompt_id=mine.prompt_id,
+            suite=mine.suite,
+            judge=name,
+            candidate=mine.model,
+            baseline=other.model,
+            preference=verdict.preference,
+            orders=tuple(Order(**order) for order in verdict.orders),
+            reason=verdict.reason if verdict.preference is None else None,
+            candidate_length=len(mine.answer),
+            baseline_length=len(other.answer),
+            cost=verdict.cost,
+        )
+        for (mine, other), verdict in zip(pairs, verdicts, strict=True)
+    ]
+
+
+def score_pairs(
+    model: Artifact, suite: str, preferences: Sequence[Preference], max_length: int, compute: Compute
+) -> list[PairScore]:
+    """A reward model's scores for both answers of every preference; those too long for it are left out."""
+    from ..engine.models import load_reward_model
+    from ..engine.score import score_answers
+
+    reward_model, tokenizer = load_reward_model(model.path, compute)
+    prompts = [row.prompt for row in preferences]
+
+    def score(answers: list[str]) -> list[float | None]:
+        return score_answers(reward_model, tokenizer, prompts, answers, max_length, compute)
+
+    chosen, rejected = score([row.chosen for row in preferences]), score([row.rejected for row in preferences])
+    return [
+        PairScore(
+            prompt_id=row.id,
+            root=row.root,
+            suite=suite,
+            model=model.name,
+            prompt=row.prompt,
+            chosen=row.chosen,
+            rejected=row.rejected,
+            chosen_score=good,
+            rejected_score=bad,
+            probability=row.probability,
+        )
+        for row, good, bad in zip(preferences, chosen, rejected, strict=True)
+        if good is not None and bad is not None
+    ]
+
+
+def chosen_scores(
+    name: str,
+    reference: str,
+    judge: ScoringJudge,
+    config: Any,
+    models: dict[str, Artifact],
+    preferences: Sequence[Preference],
+    compute: Compute,
+) -> list[Score]:
+    """A scoring judge's scores of the answers that people chose, ascending: the scale of `helpfulness`."""
+    prompts: list[Prompt] = [row.prompt for row in preferences]
+    scores = judge.score(prompts, [row.chosen for row in preferences], config, models, compute)
+    made = [
+        Score(prompt_id=row.id, suite=reference, judge=name, model="chosen", score=score)
+        for row, score in zip(preferences, scores, strict=True)
+        if score is not None
+    ]
+    return sorted(made, key=lambda each: (each.score, each.prompt_id))

@@ -1,0 +1,88 @@
+"""plan.lock.json, and the identity of a stage: the plan with every default, version and key spelled out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .components import Artifact, Compute, Dataset
+from .data import DataSets
+from .keys import library_versions
+from .plan import Graph, StageNode
+from .plugins import Registry
+
+
+def stage_identity(
+    graph: Graph, node: StageNode, inputs: Mapping[str, Artifact | Dataset], compute: Compute
+) -> dict[str, Any]:
+    """Everything that a trained model depends on."""
+    return {
+        "what": "stage",
+        "component": node.aligner.identity(),
+        "options": node.config.model_dump(mode="json"),
+        "inputs": {slot: input_key(value) for slot, value in inputs.items()},
+        "seed": graph.plan.seed,
+        "compute": compute_identity(compute),
+        "libraries": library_versions(),
+    }
+
+
+def input_key(value: Artifact | Dataset) -> str:
+    """The key of an artifact, or the fingerprint of a data set."""
+    return value.key if isinstance(value, Artifact) else value.fingerprint
+
+
+def compute_identity(compute: Compute) -> dict[str, Any]:
+    """What of the machine a result is keyed by. Threads are recorded, not keyed: they move only the last bits."""
+    return {"device": compute.device, "precision": compute.precision}
+
+
+def lock_document(graph: Graph, registry: Registry, data: DataSets, compute: Compute) -> dict[str, Any]:
+    """The plan as resolved."""
+    plan = graph.plan.model_dump(mode="json", exclude_none=True)
+    return {
+        "plan": plan,
+        "set": sorted(graph.document.overrides.values()),
+        "stages": {
+            name: {
+                "aligner": node.aligner.name,
+                "component": node.aligner.identity(),
+                "gives": node.gives,
+                "slots": dict(node.slots),
+                "options": node.config.model_dump(mode="json"),
+                "set": list(node.options_set),
+                "requires": [str(gate) for gate in node.requires],
+            }
+            for name, node in graph.stages.items()
+        },
+        "judges": {
+            name: {
+                "judge": node.judge.name,
+                "component": node.judge.identity(),
+                "models": dict(node.models),
+                "options": node.config.model_dump(mode="json"),
+            }
+            for name, node in graph.judges.items()
+        },
+        "data": {
+            reference: {
+                "rows": len(each.rows),
+                "roots": len({row.root for row in each.rows}),
+                "kind": each.kind,
+                "dropped": dict(each.dropped),
+                "fingerprint": each.fingerprint,
+            }
+            for reference, each in data.loaded().items()
+        },
+        "metrics": {
+            measure.name: {"unit": measure.unit, "better": measure.better, "scope": node.metric.component.scope}  # type: ignore[attr-defined]
+            for node in graph.metrics
+            for measure in node.measures
+        },
+        "compute": {**compute_identity(compute), "threads": compute.threads},
+        "versions": library_versions(),
+        "plugins": {
+            f"{kind} {name}": f"{entry.plugin.distribution} {entry.plugin.version}"
+            for (kind, name), entry in sorted(registry.entries.items())
+        },
+    }

@@ -1,0 +1,146 @@
+"""The starting model as a step of a run, and the card that lies beside every trained model."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .components import Artifact, Compute, Dataset
+from .context import TRAIN_LOG, read_train_log
+from .errors import UsageError
+from .keys import digest, library_versions
+from .plan import Graph, StageNode
+from .plan.model import TinyBase
+from .plugins import source_hash
+from .records import write_text
+from .store import Workspace
+
+
+def base_identity(graph: Graph, texts: Callable[[], Sequence[str]]) -> dict[str, Any]:
+    """Everything that the starting model depends on. Raises UsageError for a folder or package that is not there."""
+    plan = graph.plan
+    tiny = isinstance(plan.base, TinyBase)
+    return {
+        "what": "base",
+        "base": plan.base.model_dump() if isinstance(plan.base, TinyBase) else plan.base,
+        "revision": plan.revision,
+        "trust_remote_code": plan.trust_remote_code,
+        "files": None if isinstance(plan.base, TinyBase) else _files(plan.base, Path(graph.document.file).parent),
+        "texts": digest(texts()) if tiny else None,
+        "seed": plan.seed if tiny else None,
+        "source": source_hash("harness.engine.base"),
+        "libraries": library_versions(),
+    }
+
+
+def build_base_model(graph: Graph, texts: Callable[[], Sequence[str]], work: Workspace, compute: Compute) -> dict[str, Any]:
+    """Write the starting model, normalised, into the workspace. Raises UsageError."""
+    from .engine.base import build_base
+
+    plan = graph.plan
+    spec: Any = plan.base
+    if isinstance(plan.base, TinyBase):
+        spec = plan.base.model_dump()
+    elif (folder := _folder(plan.base, Path(graph.document.file).parent)) is not None:
+        spec = str(folder)
+    elif plan.revision:
+        spec = f"{plan.base}@{plan.revision}"
+    build_base(spec, texts() if isinstance(plan.base, TinyBase) else (), work.output, compute, plan.seed, plan.trust_remote_code)
+    return {"parameters": parameters(work.output)}
+
+
+def _folder(base: str, plan_folder: Path) -> Path | None:
+    """The local folder or file that a base names, relative to the plan; None for a Hub id or a package."""
+    if base.startswith("package://"):
+        return None
+    path = plan_folder / Path(base).expanduser()
+    if path.exists():
+        return path
+    if base.startswith((".", "/", "~")) or base.endswith(".gguf"):
+        raise UsageError(f"base {base}: there is no such file or folder; paths count from the plan's folder")
+    return None
+
+
+def _files(base: str, plan_folder: Path) -> list[list[Any]] | None:
+    """What tells whether the local files of a base have changed."""
+    if base.startswith("package://"):
+        package = base.removeprefix("package://").partition("/")[0]
+        for name in importlib.metadata.packages_distributions().get(package, [package]):
+            try:
+                return [[name, importlib.metadata.version(name)]]
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        raise UsageError(f"base {base}: there is no package {package}; install it, or give a Hub id or a folder")
+    folder = _folder(base, plan_folder)
+    if folder is None:
+        return None
+    paths = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.is_file()]
+
+
+def parameters(folder: Path) -> int:
+    """How many weights a model folder holds, read from the headers of its safetensors files."""
+    count = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                size = 1
+                for length in tensor["shape"]:
+                    size *= length
+                count += size
+    return count
+
+
+def write_model_card(
+    graph: Graph, node: StageNode, inputs: Mapping[str, Artifact | Dataset], output: Path
+) -> dict[str, Any]:
+    """Write README.md beside a trained model: data, options, metrics, lineage. Returns what artifact.json says of it."""
+    last: dict[str, float] = {}
+    steps = 0
+    for row in read_train_log(output / TRAIN_LOG):
+        steps = max(steps, row["step"])
+        last |= row["values"]
+    lines = [
+        "---",
+        "library_name: transformers",
+        f"tags: [alignment-harness, {node.aligner.name}]",
+        "---",
+        "",
+        f"# {node.name}",
+        "",
+        f"A {node.gives} trained by `{node.aligner.name}` ({node.aligner.plugin.distribution} "
+        f"{node.aligner.plugin.version}) in the plan `{graph.plan.name}`, seed {graph.plan.seed}, {steps} steps.",
+        "",
+        "## Lineage",
+        "",
+        *(f"- {slot}: {_described(reference, inputs[slot])}" for slot, reference in node.slots.items()),
+        f"- starting model of the plan: `{graph.plan.base if isinstance(graph.plan.base, str) else 'tiny, from nothing'}`",
+        "",
+        "## Options",
+        "",
+        *(f"- {name}: `{value}`" for name, value in node.config.model_dump(mode="json").items()),
+        "",
+        "## Last logged values",
+        "",
+        *(f"- {name}: {value:.5g}" for name, value in sorted(last.items())),
+        "",
+        "## Versions",
+        "",
+        *(f"- {name} {version}" for name, version in library_versions().items()),
+        "",
+    ]
+    write_text(output / "README.md", "\n".join(lines))
+    return {"parameters": parameters(output), "steps": steps}
+
+
+def _described(reference: str, value: Artifact | Dataset) -> str:
+    if isinstance(value, Artifact):
+        return f"`{reference}`, a {value.kind} (key {value.key[:12]})"
+    dropped = "".join(f", {count} {reason} dropped" for reason, count in value.dropped.items())
+    return f"`{reference}`, {len(value.rows)} {value.kind}{dropped} (fingerprint {value.fingerprint[:12]})"

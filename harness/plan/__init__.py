@@ -1,0 +1,9 @@
+"""The plan: text → values with lines (`document`) → typed and resolved (`check`)."""
+
+from .check import check
+from .document import Document, parse_document, read_document
+from .gates import matching
+from .graph import BASE, Graph, JudgeNode, MetricNode, StageNode
+from .model import Gate, Plan
+
+__all__ = ["BASE", "Document", "Gate", "Graph", "JudgeNode", "MetricNode", "Plan", "StageNode", "check", "matching", "parse_document", "read_document"]

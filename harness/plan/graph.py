@@ -1,0 +1,125 @@
+"""The graph of stages that a checked plan stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..components import AlignerConfig, Measure, SourceConfig
+from ..plugins import Entry
+from .document import Document
+from .model import Gate, Plan
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What an aligner takes in one slot: any of `kinds`, and whether it may be left out."""
+
+    kinds: tuple[str, ...]
+    optional: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Slot:
+        """Read a slot as an aligner declares it, such as "conversations | preferences" or "preferences?"."""
+        return cls(tuple(kind.strip() for kind in text.rstrip("?").split("|")), text.endswith("?"))
+
+    def accepts(self, kind: str) -> bool:
+        """Whether an input of that kind fits; every row of data holds a prompt."""
+        return kind in self.kinds or ("prompts" in self.kinds and kind in {"preferences", "conversations"})
+
+
+@dataclass(frozen=True)
+class DataNode:
+    """One entry of the plan's data."""
+
+    name: str
+    source: Entry
+    config: SourceConfig
+
+    @property
+    def kind(self) -> str:
+        """The kind of its rows."""
+        return str(self.source.component.gives)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class StageNode:
+    """One stage: an aligner, its options, and what fills its slots: `base`, another stage, or a data reference."""
+
+    name: str
+    aligner: Entry
+    config: AlignerConfig
+    slots: Mapping[str, str]
+    requires: tuple[Gate, ...]
+    options_set: tuple[str, ...]
+
+    @property
+    def gives(self) -> str:
+        """The kind of model that comes out."""
+        return str(self.aligner.component.gives)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class JudgeNode:
+    """One judge of the plan, and the stages whose models it uses, by option."""
+
+    name: str
+    judge: Entry
+    config: Any
+    models: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class MetricNode:
+    """One metric of the plan and those of its measures that the plan asks for."""
+
+    metric: Entry
+    measures: tuple[Measure, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A checked plan, resolved: every name has become the thing that it names. `stages` come after what they build on."""
+
+    plan: Plan
+    document: Document
+    data: Mapping[str, DataNode]
+    stages: Mapping[str, StageNode]
+    judges: Mapping[str, JudgeNode]
+    metrics: tuple[MetricNode, ...]
+    warnings: tuple[str, ...] = ()
+
+    def inputs(self, stage: str) -> Iterator[str]:
+        """The stages that a stage builds on directly: through its slots, and through what it requires."""
+        node = self.stages[stage]
+        for name in [*node.slots.values(), *(gate.model for gate in node.requires)]:
+            if name in self.stages:
+                yield name
+
+    def ancestors(self, stage: str) -> set[str]:
+        """Every stage that a stage builds on, directly or not."""
+        found: set[str] = set()
+        waiting = [stage]
+        while waiting:
+            for name in self.inputs(waiting.pop()):
+                if name not in found:
+                    found.add(name)
+                    waiting.append(name)
+        return found
+
+    def trained_on(self, stage: str) -> set[str]:
+        """The data references that a stage, or one that it builds on, trained on."""
+        stages = {stage, *self.ancestors(stage)} & set(self.stages)
+        return {self.stages[name].slots[slot] for name in stages for slot in ("data",) if slot in self.stages[name].slots}
+
+    def models(self) -> list[str]:
+        """The models whose answers are compared, the baseline first."""
+        evaluate = self.plan.evaluate
+        return [] if evaluate is None else [evaluate.baseline, *(c for c in evaluate.candidates if c != evaluate.baseline)]
+
+    def reward_models(self) -> list[str]:
+        """The stages that give reward models."""
+        return [name for name, stage in self.stages.items() if stage.gives == "reward-model"]

@@ -1,0 +1,43 @@
+"""The JSON Schema of a plan, with what the installed plugins add to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..plugins import Registry, describe
+from .model import Gate, Plan
+
+
+def plan_schema(registry: Registry) -> dict[str, Any]:
+    """The schema that an editor checks and completes plans with (JSON Schema 2020-12)."""
+    schema = Plan.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    properties = schema["properties"]
+    properties["data"]["additionalProperties"] = _any_of(registry, "source", schema)
+    properties["stages"]["additionalProperties"] = _any_of(registry, "aligner", schema)
+    schema["$defs"]["Evaluate"]["properties"]["judges"]["additionalProperties"] = _any_of(registry, "judge", schema)
+    metrics = registry.names("metric")
+    measures = [measure.name for name in metrics for measure in registry.component("metric", name).measures]
+    schema["$defs"]["Evaluate"]["properties"]["metrics"]["items"] = {"enum": sorted({*metrics, *measures})}
+    return schema
+
+
+def _any_of(registry: Registry, kind: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [_component(registry.component(kind, name), kind, schema) for name in registry.names(kind)]}
+
+
+def _component(component: Any, kind: str, schema: dict[str, Any]) -> dict[str, Any]:
+    config = component.Config.model_json_schema(ref_template="#/$defs/{model}")
+    schema["$defs"].update(config.pop("$defs", {}))
+    takes = getattr(component, "takes", {})
+    slots = {slot: {"type": "string", "description": f"a {text.rstrip('?')}"} for slot, text in takes.items()}
+    required = [kind, *(slot for slot, text in takes.items() if not text.endswith("?")), *config.get("required", [])]
+    extra = {"requires": {"type": "array", "items": Gate.model_json_schema()}} if kind == "aligner" else {}
+    return {
+        "title": component.name,
+        "description": describe(component),
+        "type": "object",
+        "properties": {kind: {"const": component.name}, **slots, **extra, **config.get("properties", {})},
+        "required": list(dict.fromkeys(required)),
+        "additionalProperties": False,
+    }

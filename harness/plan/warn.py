@@ -1,0 +1,31 @@
+"""What a reader of the numbers must know about a plan that is valid all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .graph import Graph
+
+
+def judge_warnings(graph: Graph) -> Iterator[str]:
+    """One sentence for each judge that a candidate was trained against, or that learned from a candidate's pairs."""
+    for judge in graph.judges.values():
+        for model in dict.fromkeys(judge.models.values()):
+            for candidate in graph.models():
+                if candidate not in graph.stages:
+                    continue
+                if model in graph.ancestors(candidate):
+                    yield (
+                        f"judge {judge.name!r} uses {model!r}, and {candidate!r} was trained against it: its verdict on "
+                        f"{candidate!r} is circular. Judge with a reward model that nothing trains against."
+                    )
+                elif shared := sorted(_own_data(graph, model) & graph.trained_on(candidate)):
+                    yield (
+                        f"judge {judge.name!r} ({model!r}) learned from {', '.join(shared)}, which {candidate!r} trained on "
+                        "too: they share their mistakes. Train the judge on a split of its own."
+                    )
+
+
+def _own_data(graph: Graph, stage: str) -> set[str]:
+    slots = graph.stages[stage].slots if stage in graph.stages else {}
+    return {slots["data"]} if "data" in slots else set()

@@ -1,0 +1,226 @@
+"""The records that cross a file boundary, one JSON object a line, validated where they are read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import UsageError
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Record(BaseModel):
+    """A frozen record; unknown fields, NaN and infinity are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+R = TypeVar("R", bound=Record)
+
+
+class Message(Record):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+Prompt = tuple[Message, ...]
+
+
+class PromptRow(Record):
+    """A conversation that waits for its next answer. `root` groups rows that share their first human turn."""
+
+    id: str
+    root: str
+    prompt: Prompt
+    category: str | None = None
+    expect: Literal["answer", "refuse"] | None = None
+
+
+class Conversation(PromptRow):
+    """A prompt and the answer that a model should learn to give."""
+
+    answer: str
+
+
+class Preference(PromptRow):
+    """Two answers to one prompt, and which one was preferred.
+
+    `margin` is how much better the chosen one is, where the annotator said so. `probability` is the true probability that
+    `chosen` is the preferred one, known only where the data was drawn from a known preference model.
+    """
+
+    chosen: str
+    rejected: str
+    margin: float | None = None
+    probability: Probability | None = None
+
+
+class SuiteRow(Record):
+    """One prompt that every model answers."""
+
+    id: str
+    prompt: str | Prompt
+    category: str | None = None
+    expect: Literal["answer", "refuse"] | None = None
+    root: str | None = None
+
+    def messages(self) -> Prompt:
+        """The prompt as chat messages; plain text is one user turn."""
+        return (Message(role="user", content=self.prompt),) if isinstance(self.prompt, str) else self.prompt
+
+
+class Sample(Record):
+    """One model's answer to one prompt of a suite.
+
+    `tokens` counts the answer's tokens, its stop token included. `logprob` and `ref_logprob` are sums over them, in nats,
+    under the model that wrote the answer and under its reference. `kl` is the exact KL divergence from the reference, summed
+    over the answer's positions; `kl_k3` is Schulman's k3 estimate of it, summed likewise. Fields about the reference are
+    null for a model that has none.
+    """
+
+    prompt_id: str
+    suite: str
+    model: str
+    prompt: Prompt
+    answer: str
+    finish: Literal["stop", "length"]
+    tokens: int
+    logprob: float
+    ref_logprob: float | None = None
+    kl: float | None = None
+    kl_k3: float | None = None
+    seed: int
+
+
+class Score(Record):
+    """A scoring judge's number for one sample, or null with the reason why there is none."""
+
+    prompt_id: str
+    suite: str
+    judge: str
+    model: str
+    score: float | None
+    reason: str | None = None
+
+
+class PairScore(Record):
+    """A reward model's scores for both answers of one held-out preference."""
+
+    prompt_id: str
+    root: str
+    suite: str
+    model: str
+    prompt: Prompt
+    chosen: str
+    rejected: str
+    chosen_score: float
+    rejected_score: float
+    probability: Probability | None = None
+
+
+class Order(Record):
+    """One presentation of a pair to a judge that reads them in an order."""
+
+    first: Literal["candidate", "baseline"]
+    preference: Probability | None
+
+
+class Judgement(Record):
+    """A judge's preference between two samples of one prompt: 1 for the candidate, 0.5 a tie, null unscored."""
+
+    prompt_id: str
+    suite: str
+    judge: str
+    candidate: str
+    baseline: str
+    preference: Probability | None
+    orders: tuple[Order, ...] = ()
+    reason: str | None = None
+    candidate_length: int
+    baseline_length: int
+    cost: float | None = None
+
+
+class Observation(Record):
+    """One metric's value for one model on one prompt, and the baseline's value on the same prompt where it has one."""
+
+    prompt_id: str
+    root: str
+    suite: str
+    model: str
+    metric: str
+    judge: str | None = None
+    value: float
+    baseline_value: float | None = None
+
+
+class Estimate(Record):
+    """A statistic over observations with its interval. Only `harness.stats` makes them.
+
+    Unique by model, metric, judge, suite and baseline. `n` counts observations, `clusters` the groups of prompts that were
+    resampled together. With a baseline the value compares the two models on the same prompts.
+    """
+
+    model: str
+    metric: str
+    judge: str | None = None
+    suite: str
+    baseline: str | None = None
+    value: float
+    standard_error: float | None
+    low: float
+    high: float
+    level: Probability
+    n: int
+    clusters: int
+    method: str
+    unit: str
+    seed: int
+    p_value: Probability | None = None
+
+
+def read_records(path: Path, kind: type[R]) -> Iterator[R]:
+    """Validated records of a JSON-lines file.
+
+    Raises UsageError with file, line and field for the first line that is not such a record.
+    """
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                yield kind.model_validate_json(line)
+            except ValidationError as error:
+                first = error.errors()[0]
+                field = ".".join(map(str, first["loc"]))
+                text = f"{path}:{number}: {field}: {first['msg']}" if field else f"{path}:{number}: {first['msg']}"
+                raise UsageError(f"{text}; expected a {kind.__name__.lower()} record") from None
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write records as JSON lines, whole or not at all."""
+    write_text(path, "".join(record.model_dump_json(exclude_none=False) + "\n" for record in records))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically: a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write one JSON document atomically; NaN and infinity are refused with ValueError."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

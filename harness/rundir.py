@@ -1,0 +1,131 @@
+"""The run folder: what a run writes, and all that a report reads.
+
+    plan.yaml  plan.lock.json  run.json  events.jsonl  observations.jsonl  metrics.json  report.html
+    samples/<model>/<suite>.jsonl
+    scores/<judge>/<model>/<suite>.jsonl
+    judgements/<judge>/<candidate>--<baseline>/<suite>.jsonl
+    pairs/<reward model>/<suite>.jsonl
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+from .records import Estimate, Judgement, Observation, PairScore, Record, Sample, Score, read_records
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One value that a stage logged."""
+
+    stage: str
+    step: int
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Reads a run folder. Every method raises UsageError, naming the file, for what is missing or damaged."""
+
+    path: Path
+
+    @property
+    def plan_path(self) -> Path:
+        """The plan as its author wrote it."""
+        return self.path / "plan.yaml"
+
+    @property
+    def report_path(self) -> Path:
+        """Where the report of this run goes."""
+        return self.path / "report.html"
+
+    def run(self) -> dict[str, Any]:
+        """run.json: status, host, device, timings, stages, warnings, gates, versions."""
+        return self._json("run.json")
+
+    def lock(self) -> dict[str, Any]:
+        """plan.lock.json: the plan as resolved, with every default, version and key."""
+        return self._json("plan.lock.json")
+
+    def estimates(self) -> list[Estimate]:
+        """The estimates of metrics.json; none if the run did not get that far."""
+        if not (self.path / "metrics.json").exists():
+            return []
+        return [Estimate.model_validate(each) for each in self._json("metrics.json")["estimates"]]
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """events.jsonl, in order; a last line cut off by a kill is left out."""
+        path = self.path / "events.jsonl"
+        if path.exists():
+            with path.open(encoding="utf-8") as file:
+                for line in file:
+                    if line.endswith("\n"):
+                        yield json.loads(line)
+
+    def scalars(self) -> Iterator[Scalar]:
+        """The values that stages logged, in order."""
+        for event in self.events():
+            if event["event"] == "scalars":
+                for name, value in event["values"].items():
+                    yield Scalar(event["stage"], event["step"], name, value)
+
+    def observations(self) -> list[Observation]:
+        """Every metric's value for every model on every prompt."""
+        path = self.path / "observations.jsonl"
+        return list(read_records(path, Observation)) if path.exists() else []
+
+    def samples(self) -> dict[tuple[str, str], list[Sample]]:
+        """Answers by model and suite."""
+        return self._records("samples", Sample)
+
+    def scores(self) -> dict[tuple[str, str, str], list[Score]]:
+        """Scoring judges' numbers by judge, model and suite."""
+        return self._records("scores", Score)
+
+    def judgements(self) -> dict[tuple[str, str, str], list[Judgement]]:
+        """Judgements by judge, "candidate--baseline" and suite."""
+        return self._records("judgements", Judgement)
+
+    def pairs(self) -> dict[tuple[str, str], list[PairScore]]:
+        """Scored held-out preferences by reward model and suite."""
+        return self._records("pairs", PairScore)
+
+    def _records(self, kind: str, record: type[Record]) -> dict[Any, list[Any]]:
+        root = self.path / kind
+        return {
+            path.relative_to(root).with_suffix("").parts: list(read_records(path, record))
+            for path in sorted(root.rglob("*.jsonl"))
+        }
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}; is {self.path} a run folder?") from None
+        except ValueError as error:
+            raise UsageError(f"{path}: not valid JSON ({error}); the run folder is damaged, run the plan again") from None
+        if not isinstance(value, dict):
+            raise UsageError(f"{path}: expected a JSON object; the run folder is damaged, run the plan again")
+        return value
+
+
+def find_run(name: str, runs: Path = RUNS) -> RunFolder:
+    """The run folder that a command's RUN argument means: a folder, or `latest` for the newest one under `runs`."""
+    if name != "latest":
+        path = Path(name)
+        if not (path / "run.json").is_file():
+            raise UsageError(f"{path}: not a run folder (it has no run.json); give the folder that `harness run` printed")
+        return RunFolder(path)
+    found = sorted(runs.glob("*/*/run.json"), key=lambda path: (path.stat().st_mtime_ns, str(path)))
+    if not found:
+        raise UsageError(f"no run under {runs.resolve()}; start one with `harness run quickstart`, or name a run folder")
+    return RunFolder(found[-1].parent)

@@ -1,0 +1,120 @@
+"""What a run writes about itself: run.json, always whole, and events.jsonl, as it goes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .components import Compute
+from .compute import host
+from .errors import UsageError
+from .events import EventLog, now
+from .keys import library_versions
+from .plan import BASE, Graph
+from .records import Estimate, write_json, write_text
+from .rundir import RunFolder
+
+
+class RunLog:
+    """Keeps run.json and events.jsonl. Raises UsageError if the run folder cannot be written or holds another run."""
+
+    def __init__(self, folder: RunFolder, graph: Graph, compute: Compute, command: Sequence[str]) -> None:
+        self._folder = folder.path
+        self._started = time.monotonic()
+        self._lock = threading.Lock()
+        self.stages: dict[str, dict[str, Any]] = {}
+        self._evaluation: dict[str, dict[str, Any]] = {}
+        self._trained = {BASE, *graph.stages}
+        self.error: str | None = None
+        self._warnings: list[str] = []
+        self._gates: list[dict[str, Any]] = []
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _empty(self._folder)
+            write_text(folder.plan_path, graph.document.text)
+            self._events = EventLog(self._folder / "events.jsonl")
+        except OSError as error:
+            raise UsageError(f"run folder {self._folder}: {error.strerror}; choose another with --out") from None
+        self._run = {
+            "name": graph.plan.name,
+            "status": "running",
+            "started": now(),
+            "command": list(command),
+            "host": host(),
+            "device": compute.device,
+            "precision": compute.precision,
+            "threads": compute.threads,
+            "versions": library_versions(),
+            "git": _revision(Path(graph.document.file).parent),
+        }
+        self._save()
+        self.event("run_start", plan=graph.plan.name)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Append an event."""
+        self._events.write(kind, **fields)
+
+    def stage(self, name: str, status: str, **about: Any) -> None:
+        """Note how a stage, or a step of the evaluation, stands."""
+        kept = {key: value for key, value in about.items() if key != "committed"}
+        steps = self.stages if name in self._trained else self._evaluation
+        with self._lock:
+            steps[name] = {**steps.get(name, {}), "status": status, **kept}
+            self._save()
+        self.event("stage_start" if status == "running" else "stage_finish", stage=name, status=status)
+
+    def warn(self, text: str) -> None:
+        """Note a warning, once."""
+        if text not in self._warnings:
+            self._warnings.append(text)
+            self.event("warning", text=text)
+
+    def gate(self, text: str, status: str, estimate: Estimate | None) -> None:
+        """Note whether a gate was met."""
+        self._gates.append({"text": text, "status": status, "estimate": estimate.model_dump() if estimate else None})
+
+    def write_lock(self, document: Mapping[str, Any]) -> None:
+        """Write plan.lock.json."""
+        write_json(self._folder / "plan.lock.json", document)
+
+    def finish(self, status: str) -> None:
+        """Note how the run ended."""
+        self._run |= {"status": status, "finished": now(), "seconds": round(time.monotonic() - self._started, 3)}
+        self._save()
+        self.event("run_finish", status=status)
+        self._events.close()
+
+    def _save(self) -> None:
+        extra = {"error": self.error} if self.error else {}
+        steps = {"stages": self.stages, "evaluation": self._evaluation}
+        fields = {**self._run, **extra, **steps, "warnings": self._warnings, "gates": self._gates}
+        write_json(self._folder / "run.json", fields)
+
+
+def _empty(folder: Path) -> None:
+    """Make room for a run: remove what an earlier run left here; refuse a folder that holds anything else."""
+    if not any(folder.iterdir()):
+        return
+    if not (folder / "run.json").exists():
+        raise UsageError(f"run folder {folder}: holds something else than a run; give an empty or new folder with --out")
+    for name in ("samples", "scores", "judgements", "pairs"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("run.json", "plan.lock.json", "events.jsonl", "observations.jsonl", "metrics.json", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _revision(folder: Path) -> str | None:
+    """The git revision that the plan's folder is at, with "-dirty" if it has uncommitted changes; None outside git."""
+    if shutil.which("git") is None:
+        return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,292 @@
+"""Runs a checked plan: trains what is not in the store yet, evaluates, and leaves a run folder that tells all of it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from .components import Aligner, Artifact, Compute, Dataset
+from .context import TRAIN_LOG, PeakMemory, RunningStage, read_train_log
+from .data import DataSets
+from .errors import GateError, HarnessError, Interrupted, StageError
+from .evaluation.evaluate import Evaluation
+from .evaluation.pairs import pair_estimates
+from .keys import library_versions
+from .lock import lock_document, stage_identity
+from .models import base_identity, build_base_model, write_model_card
+from .plan import BASE, Gate, Graph, StageNode, matching
+from .plugins import Plugins, Registry
+from .progress import Progress, duration
+from .records import Estimate
+from .rundir import RunFolder
+from .runlog import RunLog
+from .store import Result, Store, Workspace
+
+hookimpl = pluggy.HookimplMarker("harness")
+
+
+@dataclass(frozen=True)
+class StageJob:
+    """A stage that is ready to train: its aligner, its options, and the artifacts and data sets in its slots."""
+
+    name: str
+    aligner: type[Aligner]
+    config: Any
+    inputs: Mapping[str, Artifact | Dataset]
+
+
+class InProcess:
+    """The built-in way to execute a stage: here and now."""
+
+    @hookimpl(trylast=True)
+    def harness_run_stage(self, stage: StageJob, context: RunningStage) -> bool:
+        """Run the aligner in this process."""
+        stage.aligner().run(stage.config, stage.inputs, context)
+        return True
+
+
+@dataclass
+class Run:
+    """One run of a plan. `execute` does all of it and returns the exit status."""
+
+    graph: Graph
+    registry: Registry
+    plugins: Plugins
+    store: Store
+    folder: RunFolder
+    compute: Compute
+    progress: Progress
+    command: Sequence[str] = ()
+    only: frozenset[str] = frozenset()
+    fresh: bool = False
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    reused: dict[str, bool] = field(default_factory=dict)
+
+    def execute(self) -> int:
+        """Run the plan. Returns 0, or the status of what went wrong. Raises HarnessError for what stops the whole run."""
+        self.data = DataSets(self.graph)
+        self.log = RunLog(self.folder, self.graph, self.compute, self.command)
+        status, ended = 1, "failed"
+        try:
+            for text in self.graph.warnings:
+                self.warn(text)
+            self._stages()
+            estimates = self._evaluate()
+            gates = self._gates(estimates)
+            status = 1 if any(stage["status"] == "failed" for stage in self.log.stages.values()) else 0
+            if not status and (not all(gates) or self.failed):
+                status = GateError.status
+            ended = {0: "done", GateError.status: "gated"}.get(status, "failed")
+        except KeyboardInterrupt:
+            ended = "interrupted"
+            raise Interrupted("interrupted; run the same command again, and it goes on where it stopped") from None
+        except HarnessError as error:
+            self.log.error = str(error)
+            raise
+        except Exception:
+            self.log.error = traceback.format_exc(limit=-1).strip().rpartition("\n")[2]
+            raise
+        finally:
+            self.log.finish(ended)
+        computed = sum(not reused for reused in self.reused.values())
+        self.progress.say(f"reused {len(self.reused) - computed} of {len(self.reused)} steps, computed {computed or 'nothing'}")
+        self.plugins.hook.harness_run_finish(run=self.folder, say=self.progress.say)
+        return status
+
+    def warn(self, text: str) -> None:
+        """Warn the user, here and in the report."""
+        self.progress.say(f"warning: {text}")
+        self.log.warn(text)
+
+    # --- stages -----------------------------------------------------------------------------------------------------------
+
+    def _stages(self) -> None:
+        wanted = self._wanted()
+        for text in self._data_counts(wanted):
+            self.progress.say(text)
+        self.log.write_lock(lock_document(self.graph, self.registry, self.data, self.compute))
+        if any(BASE in self.graph.stages[name].slots.values() for name in wanted) or BASE in self.graph.models():
+            self._base()
+        for name in wanted:
+            node = self.graph.stages[name]
+            if reason := self._blocked(node):
+                self._skip(node, reason)
+                continue
+            try:
+                self._stage(node)
+            except HarnessError as error:
+                self.failed[name] = str(error)
+                self.log.stage(name, status="failed", reason=str(error), aligner=node.aligner.name)
+                self.plugins.hook.harness_stage_finish(stage=name, status="failed", seconds=0.0)
+                self.progress.say(f"{name}: failed: {error}")
+
+    def _wanted(self) -> list[str]:
+        if not self.only:
+            return list(self.graph.stages)
+        needed = {each for name in self.only for each in (name, *self.graph.ancestors(name))}
+        return [name for name in self.graph.stages if name in needed]
+
+    def _data_counts(self, wanted: Iterable[str]) -> Iterable[str]:
+        """Read the data of the wanted stages and say what was dropped."""
+        told = set()
+        for name in wanted:
+            for reference in self.graph.stages[name].slots.values():
+                if reference.partition(".")[0] in self.graph.data:
+                    dropped = self.data.get(reference).dropped
+                    source = reference.partition(".")[0]
+                    if dropped and source not in told:
+                        told.add(source)
+                        yield f"data {source}: dropped " + ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+
+    def _base(self) -> None:
+        texts = self.data.texts
+        identity = base_identity(self.graph, texts)
+        result = self.produce(BASE, identity, lambda work: build_base_model(self.graph, texts, work, self.compute))
+        self.artifacts[BASE] = Artifact(BASE, "model", result.path, str(result.about["key"]))
+
+    def _blocked(self, node: StageNode) -> str | None:
+        """Why a stage cannot run: an input that failed, or a requirement that was not met."""
+        for name in self.graph.inputs(node.name):
+            if name in self.failed:
+                return f"it builds on {name!r}, which did not finish"
+        for gate in node.requires:
+            if reason := self._unmet(gate):
+                return reason
+        return None
+
+    def _unmet(self, gate: Gate) -> str | None:
+        stage = self.graph.stages[gate.model]
+        reference = stage.slots["valid"]
+        estimates = pair_estimates(self, gate.model, self.data.get(reference))
+        found = matching(gate, estimates)
+        if len(found) != 1:
+            known = ", ".join(sorted({each.metric for each in estimates}))
+            return f"requires {gate}: {'several' if found else 'no'} such estimate on {reference}; there are {known}"
+        estimate = found[0]
+        assert isinstance(estimate, Estimate)
+        if gate.holds(estimate):
+            return None
+        interval = f"{estimate.value:.3g}, {estimate.level:.0%} interval {estimate.low:.3g} to {estimate.high:.3g}, n = {estimate.n}"
+        return f"requires {gate}, and it is {interval} on {reference}"
+
+    def _skip(self, node: StageNode, reason: str) -> None:
+        self.failed[node.name] = reason
+        self.log.stage(node.name, status="skipped", reason=reason, aligner=node.aligner.name)
+        self.plugins.hook.harness_stage_finish(stage=node.name, status="skipped", seconds=0.0)
+        self.progress.say(f"{node.name}: skipped: {reason}")
+
+    def _stage(self, node: StageNode) -> None:
+        inputs = {slot: self._input(reference) for slot, reference in node.slots.items()}
+        identity = stage_identity(self.graph, node, inputs, self.compute)
+        result = self.produce(node.name, identity, lambda work: self._train(node, inputs, work), aligner=node.aligner.name)
+        if result.reused:
+            for row in read_train_log(result.path / TRAIN_LOG):
+                self.log.event("scalars", stage=node.name, step=row["step"], values=row["values"])
+        reference = inputs.get("init")
+        self.artifacts[node.name] = Artifact(
+            node.name,
+            node.gives,
+            result.path,
+            str(result.about["key"]),
+            reference if isinstance(reference, Artifact) and node.gives == "model" else None,
+        )
+
+    def _input(self, reference: str) -> Artifact | Dataset:
+        return self.artifacts[reference] if reference in self.artifacts else self.data.get(reference)
+
+    def _train(self, node: StageNode, inputs: Mapping[str, Artifact | Dataset], work: Workspace) -> Mapping[str, Any]:
+        hook = self.plugins.hook
+        hook.harness_stage_start(stage=node.name, aligner=node.aligner.name)
+        self.log.stage(node.name, status="running", aligner=node.aligner.name)
+
+        def on_log(step: int, values: Mapping[str, float], total: int | None) -> None:
+            self.log.event("scalars", stage=node.name, step=step, values=values)
+            self.progress.update(step, total, values)
+            hook.harness_stage_log(stage=node.name, step=step, values=values, total=total)
+
+        def on_note(text: str) -> None:
+            self.progress.say(f"{node.name}: {text}")
+            self.log.event("note", stage=node.name, text=text)
+
+        context = RunningStage(node.name, self.graph.plan.seed, self.compute, work, on_log, on_note)
+        job = StageJob(node.name, node.aligner.component, node.config, inputs)  # type: ignore[arg-type]
+        if not hook.harness_run_stage(stage=job, context=context):
+            raise StageError(f"stage {node.name!r}: no plugin ran it")
+        if not (work.output / "config.json").exists():
+            raise StageError(f"stage {node.name!r}: {node.aligner.name} saved no model; this is an error of its plugin")
+        context.finish()
+        return write_model_card(self.graph, node, inputs, work.output)
+
+    # --- evaluation -------------------------------------------------------------------------------------------------------
+
+    def _evaluate(self) -> list[Estimate]:
+        if self.graph.plan.evaluate is None or self.only:
+            return []
+        return Evaluation(self).estimates()
+
+    def _gates(self, estimates: Sequence[Estimate]) -> list[bool]:
+        if self.only:
+            return []
+        results = []
+        for gate in self.graph.plan.require:
+            found = matching(gate, estimates)
+            if len(found) != 1:
+                status = "missing"
+                text = f"gate {gate}: {'several estimates match' if found else 'there is no such estimate'}"
+            else:
+                status = "pass" if gate.holds(found[0]) else "fail"
+                text = f"gate {gate}: {status}"
+            self.log.gate(str(gate), status, found[0] if len(found) == 1 else None)  # type: ignore[arg-type]
+            self.progress.say(text)
+            results.append(status == "pass")
+        return results
+
+    # --- the store --------------------------------------------------------------------------------------------------------
+
+    def produce(
+        self,
+        name: str,
+        identity: Mapping[str, Any],
+        build: Callable[[Workspace], Mapping[str, Any] | None],
+        **about: Any,
+    ) -> Result:
+        """A result from the store, built if it is not there, with its time and memory; tells the user which of the two."""
+
+        def measured(work: Workspace) -> Mapping[str, Any]:
+            self.progress.start(name)
+            started = time.monotonic()
+            with PeakMemory() as memory:
+                extra = build(work) or {}
+            seconds = round(time.monotonic() - started, 3)
+            return {"seconds": seconds, "peak_memory_bytes": memory.bytes, **extra, "libraries": library_versions()}
+
+        result = self.store.produce(
+            identity,
+            measured,
+            fresh=self.fresh,
+            waiting=lambda: self.progress.say(f"{name}: another run is computing it; waiting for it"),
+        )
+        status = "reused" if result.reused else "done"
+        seconds = float(result.about["seconds"])
+        self.log.stage(name, status=status, **about, **{k: v for k, v in result.about.items() if k not in {"identity", "libraries"}})
+        trained = name in self.graph.stages
+        if trained:
+            self.plugins.hook.harness_stage_finish(stage=name, status=status, seconds=seconds)
+        if trained or not result.reused:
+            self.progress.say(f"{name}: reused" if result.reused else f"{name}: done in {duration(seconds)}")
+        self.reused[name] = result.reused
+        return result
+
+    def copy(self, source: Path, *parts: str) -> None:
+        """Copy a file of the store into the run folder, to these parts of a path."""
+        target = self.folder.path.joinpath(*parts)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)

@@ -1,0 +1,203 @@
+"""The one place where estimates are made: which statistic, which interval, which test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..records import Estimate, Observation
+from .clusters import Clusters, Floats, TooFewPrompts
+from .intervals import bca, rate_interval
+from .significance import sign_test
+
+if TYPE_CHECKING:
+    from ..components import Measure
+
+RATE_UNITS = ("share", "rate", "probability", "proportion", "fraction")
+"""How the unit of a rate begins. Only this tells thirty answers of one token from thirty refusals."""
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are made: their level, how often to resample, and the seed of it."""
+
+    level: float
+    resamples: int
+    seed: int
+
+
+def estimate(
+    observations: Sequence[Observation],
+    measure: Measure,
+    *,
+    baseline: str | None = None,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Estimate:
+    """The estimate of one measure from its observations of one model, judge and suite; prompts are clustered by root.
+
+    With a `baseline`, and observations that hold its values, it is the paired difference from the baseline over the
+    prompts that have both; a fitted statistic is fitted to each side. Otherwise it is of the values themselves and
+    `baseline` is only recorded (a win rate compares already).
+
+    Interval: Wilson's for rates (values that are all 0 or 1), else the BCa bootstrap; see `rate_interval` and `bca`.
+    The exact sign test is of differences against 0, else of values against `measure.null` where there is one; a fitted
+    statistic has none.
+
+    Raises TooFewPrompts where no interval exists (one prompt, unless it is a rate), and ValueError for no
+    observations or for observations that differ in model, metric, judge or suite or are not of this measure.
+    """
+    first = _common(observations)
+    if first.metric != measure.name:
+        raise ValueError(f"observations of {first.metric} for the measure {measure.name}")
+    paired = [o for o in observations if o.baseline_value is not None] if baseline is not None else []
+    used = paired or observations
+    values = np.array([o.value for o in used], dtype=np.float64)
+    columns, null = values[None], measure.null
+    statistic: Callable[..., Any] | None = measure.statistic
+    if paired:
+        others = np.array([o.baseline_value for o in paired], dtype=np.float64)
+        columns, null = (values - others)[None], 0.0
+        if measure.statistic is not None:
+            columns, statistic = np.stack([values, others]), _difference(measure.statistic)
+    return _estimate(
+        columns,
+        Clusters.of([o.root for o in used]),
+        statistic,
+        # A difference of rates is not a rate, even where every one of them happens to be 0 or 1.
+        rate=statistic is None and not paired and _is_rate(values, measure.unit),
+        null=null if statistic is None else None,
+        bootstrap=Bootstrap(level, resamples, seed),
+        names={
+            "model": first.model,
+            "metric": first.metric,
+            "judge": first.judge,
+            "suite": first.suite,
+            "baseline": baseline,
+            "unit": measure.unit,
+        },
+    )
+
+
+def paired_difference(
+    first: Sequence[Observation],
+    second: Sequence[Observation],
+    measure: Measure,
+    *,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Estimate:
+    """How much `first`'s model exceeds `second`'s in one measure, over the prompts that both have.
+
+    The metric is named `<metric>-difference` and the second model is its baseline: two candidates' win rates against
+    one common baseline, for example. Raises TooFewPrompts without common prompts, and ValueError for observations that
+    differ in metric, judge or suite or that hold a prompt twice.
+    """
+    one, other = _common(first), _common(second)
+    if (one.metric, one.judge, one.suite) != (other.metric, other.judge, other.suite):
+        raise ValueError("a paired difference needs observations of one metric, judge and suite")
+    others = {o.prompt_id: o.value for o in second}
+    if len(others) < len(second) or len({o.prompt_id for o in first}) < len(first):
+        raise ValueError("a prompt is observed twice")
+    name = f"{measure.name}-difference"
+    pairs = [
+        o.model_copy(update={"metric": name, "baseline_value": others[o.prompt_id]}) for o in first if o.prompt_id in others
+    ]
+    if not pairs:
+        raise TooFewPrompts(
+            f"{one.model} and {other.model} share no prompt of {one.suite} that both have {measure.name} for"
+        )
+    return estimate(pairs, replace(measure, name=name), baseline=other.model, level=level, resamples=resamples, seed=seed)
+
+
+def estimate_columns(
+    columns: npt.ArrayLike,
+    roots: Sequence[Hashable],
+    statistic: Callable[..., Any],
+    *,
+    model: str,
+    metric: str,
+    suite: str,
+    unit: str,
+    judge: str | None = None,
+    baseline: str | None = None,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Estimate:
+    """The estimate of a statistic that needs several numbers of each prompt, such as a correlation.
+
+    `columns` (k, n) holds k numbers for each of n observations, `roots` (n,) their clusters. `statistic` gets the k
+    columns, each of shape (..., n'), and returns shape (...); it is refitted for every resample of whole clusters.
+    Raises TooFewPrompts where no interval exists, and ValueError for shapes that do not fit.
+    """
+    table = np.atleast_2d(np.asarray(columns, dtype=np.float64))
+    if table.ndim != 2 or table.shape[1] != len(roots):
+        raise ValueError(f"columns of shape {table.shape} for {len(roots)} roots")
+    names = {"model": model, "metric": metric, "judge": judge, "suite": suite, "baseline": baseline, "unit": unit}
+    return _estimate(
+        table,
+        Clusters.of(roots),
+        statistic,
+        rate=False,
+        null=None,
+        bootstrap=Bootstrap(level, resamples, seed),
+        names=names,
+    )
+
+
+def _estimate(
+    columns: Floats,
+    clusters: Clusters,
+    statistic: Callable[..., Any] | None,
+    *,
+    rate: bool,
+    null: float | None,
+    bootstrap: Bootstrap,
+    names: dict[str, Any],
+) -> Estimate:
+    level, resamples, seed = bootstrap.level, bootstrap.resamples, bootstrap.seed
+    try:
+        if rate:
+            interval = rate_interval(columns[0], clusters, level)
+        else:
+            interval = bca(columns, clusters, statistic, level=level, resamples=resamples, seed=seed)
+    except TooFewPrompts as error:
+        raise TooFewPrompts(f"{names['metric']} of {names['model']} on {names['suite']}: {error}") from None
+    return Estimate(
+        **names,
+        value=interval.value,
+        standard_error=interval.standard_error,
+        low=interval.low,
+        high=interval.high,
+        level=level,
+        n=clusters.n,
+        clusters=clusters.count,
+        method=interval.method,
+        seed=seed,
+        p_value=None if null is None else sign_test(columns[0], clusters, null),
+    )
+
+
+def _common(observations: Sequence[Observation]) -> Observation:
+    """The first observation, which shares model, metric, judge and suite with all others."""
+    if not observations:
+        raise ValueError("no observations")
+    if len({(o.model, o.metric, o.judge, o.suite) for o in observations}) > 1:
+        raise ValueError("observations differ in model, metric, judge or suite")
+    return observations[0]
+
+
+def _is_rate(values: Floats, unit: str) -> bool:
+    """Whether `values` (n,) are all 0 or 1: both of them, or one of them in the unit of a rate."""
+    return bool(np.isin(values, (0, 1)).all()) and (bool(np.ptp(values)) or unit.startswith(RATE_UNITS))
+
+
+def _difference(statistic: Callable[[Floats], Any]) -> Callable[[Floats, Floats], Any]:
+    return lambda values, others: statistic(values) - statistic(others)

@@ -1,0 +1,74 @@
+"""Proximal policy optimisation against a reward model (Schulman et al., 2017; Ouyang et al., 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+import harness
+
+SHORTEST_PROMPT = 8
+
+
+class PPOConfig(harness.AlignerConfig):
+    """Options of PPO, by the names of TRL's PPOConfig where it has them.
+
+    One step is an iteration: `rollout_batch_size` answers are sampled, scored and learned from. `max_steps` counts
+    iterations; without it, `num_train_epochs` counts passes over the prompts. Each of `num_ppo_epochs` passes over a
+    rollout takes `num_mini_batches` optimiser steps, computed `per_device_train_batch_size` answers at a time.
+    """
+
+    learning_rate: float = Field(default=3e-6, gt=0)
+    critic_learning_rate: float | None = Field(default=None, gt=0, description="learning_rate, where left out")
+    lr_scheduler_type: Literal["linear", "constant", "cosine"] = "linear"
+    logging_steps: int = Field(default=1, ge=1)
+    save_steps: int = Field(default=10, ge=1)
+    rollout_batch_size: int = Field(default=64, ge=1)
+    num_ppo_epochs: int = Field(default=4, ge=1)
+    num_mini_batches: int = Field(default=1, ge=1)
+    response_length: int = Field(default=64, ge=1, description="most new tokens of an answer")
+    temperature: float = Field(default=1.0, gt=0)
+    kl_coef: float = Field(default=0.05, ge=0, description="β, the first one where target_kl is given")
+    target_kl: float | None = Field(default=None, gt=0, description="nats per answer; makes β adaptive")
+    horizon: int = Field(default=10_000, ge=1, description="answers over which an adaptive β reacts")
+    cliprange: float = Field(default=0.2, gt=0)
+    cliprange_value: float = Field(default=0.2, gt=0)
+    vf_coef: float = Field(default=0.1, ge=0)
+    gamma: float = Field(default=1.0, ge=0, le=1)
+    lam: float = Field(default=0.95, ge=0, le=1)
+    whiten_rewards: bool = False
+    missing_eos_penalty: float = Field(default=1.0, ge=0, description="in deviations of the reference policy's scores")
+    entropy_coef: float = Field(default=0.0, ge=0)
+    early_stop_kl: float | None = Field(default=None, gt=0, description="nats per token from the rollout's policy")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PPOConfig:
+        if self.args:
+            raise ValueError("args: ppo has no TrainingArguments; use its own options")
+        if self.gradient_accumulation_steps != 1:
+            raise ValueError(
+                "gradient_accumulation_steps: follows from rollout_batch_size, num_mini_batches and "
+                "per_device_train_batch_size; leave it out"
+            )
+        if self.num_mini_batches > self.rollout_batch_size:
+            raise ValueError("num_mini_batches: more than rollout_batch_size answers cannot be made")
+        if self.response_length + SHORTEST_PROMPT > self.max_length:
+            raise ValueError("response_length: leaves a prompt no room in max_length")
+        return self
+
+
+class PPO(harness.Aligner):
+    """Trains a policy on its own answers, scored by a reward model, with a KL penalty towards where it began."""
+
+    name = "ppo"
+    takes: ClassVar[Mapping[str, str]] = {"init": "model", "reward": "reward-model", "data": "prompts"}
+    gives = "model"
+    Config = PPOConfig
+
+    def run(self, config: PPOConfig, inputs: Mapping[str, Any], context: harness.StageContext) -> None:
+        """Train and save the policy. Raises StageError, DataError."""
+        from .ppo_training import PPOTraining
+
+        PPOTraining(config, inputs["init"], inputs["reward"], inputs["data"], context).run()

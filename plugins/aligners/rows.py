@@ -1,0 +1,21 @@
+"""Rows → token ids, with what was cut or dropped counted, told, and held against the plan's limit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import harness
+
+
+def tell_counts(kept: int, counts: Mapping[str, int], data: harness.Dataset, context: harness.StageContext) -> None:
+    """Say what fitting the rows of a data set did. Raises DataError if more rows were dropped than it allows."""
+    if truncated := counts.get("truncated", 0):
+        context.note(f"{data.reference}: {truncated} of {kept} prompts were cut to max_length, oldest turns first")
+    dropped = counts.get("over-long", 0)
+    if dropped:
+        context.note(f"{data.reference}: dropped {dropped} rows with an answer over max_length")
+    if not kept or dropped > data.max_dropped * (kept + dropped):
+        raise harness.DataError(
+            f"{data.reference}: {dropped} of {kept + dropped} answers are over max_length, more than max_dropped: "
+            f"{data.max_dropped:g} allows; raise the stage's max_length, or max_dropped"
+        )

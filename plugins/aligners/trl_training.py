@@ -1,0 +1,124 @@
+"""What SFT, reward model and DPO share on TRL's trainers: arguments, logging, checkpoints that can be trusted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import harness
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainerCallback
+
+MARKER = "complete.json"
+
+
+def training_arguments(
+    kind: type[Any], config: harness.AlignerConfig, context: harness.StageContext, **options: Any
+) -> Any:
+    """TRL's arguments from a stage's options; the stage's `args` have the last word.
+
+    Truncation and dropping stay off: rows were fitted before. The filter that hides NaN losses is off, too.
+    """
+    compute = context.compute
+    values = {
+        "output_dir": str(context.checkpoints),
+        "seed": context.seed,
+        "learning_rate": config.learning_rate,
+        "num_train_epochs": config.num_train_epochs,
+        "max_steps": config.max_steps,
+        "per_device_train_batch_size": config.per_device_train_batch_size,
+        "gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "warmup_steps": config.warmup_steps,
+        "lr_scheduler_type": config.lr_scheduler_type,
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "logging_steps": config.logging_steps,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": config.save_steps,
+        "save_total_limit": 2,
+        "bf16": compute.precision == "bf16",
+        "use_cpu": compute.device == "cpu",
+        "gradient_checkpointing": False,
+        "dataloader_pin_memory": compute.device == "cuda",
+        "disable_tqdm": True,
+        "report_to": "none",
+        "max_length": None,
+        **options,
+        **config.args,
+    }
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise harness.StageError(f"stage {context.name!r}: {str(error).partition(chr(10))[0]}; look at its options") from error
+
+
+def train(trainer: Trainer, context: harness.StageContext) -> None:
+    """Train to the end, from the last good checkpoint if there is one, and leave the model in `context.output`."""
+    from transformers import PrinterCallback
+
+    from harness.engine.models import save_model
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_callback(context))
+    checkpoint = last_good_checkpoint(context.checkpoints)
+    if checkpoint is not None:
+        step = _step(checkpoint)
+        context.note(f"goes on from its checkpoint at step {step}")
+        context.rewind(step)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    save_model(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, context.output)
+
+
+def last_good_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint whose files are all as they were when it was finished; those after it are removed.
+
+    transformers writes a checkpoint in place, so that a kill leaves half of one behind. A list of files and sizes, written
+    last, tells the two apart.
+    """
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=_step, reverse=True):
+        if _is_good(checkpoint):
+            return checkpoint
+        shutil.rmtree(checkpoint)
+    return None
+
+
+def mark_good(checkpoint: Path) -> None:
+    """Note that a checkpoint is finished."""
+    sizes = {path.name: path.stat().st_size for path in sorted(checkpoint.iterdir()) if path.name != MARKER}
+    temporary = checkpoint / f".{MARKER}"
+    temporary.write_text(json.dumps(sizes), encoding="utf-8")
+    temporary.rename(checkpoint / MARKER)
+
+
+def _is_good(checkpoint: Path) -> bool:
+    try:
+        sizes = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
+        return bool(sizes) and all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _callback(context: harness.StageContext) -> TrainerCallback:
+    from transformers import TrainerCallback
+
+    class Report(TrainerCallback):  # type: ignore[misc]
+        """Hands scalars to the stage's context, and marks checkpoints once they are whole."""
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
+            values = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
+            if "train_runtime" not in values:
+                context.log(state.global_step, values, state.max_steps)
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            mark_good(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+    return Report()

@@ -1,0 +1,13 @@
+"""Built-in judges: what says which of two answers is better."""
+
+from __future__ import annotations
+
+import harness
+
+
+@harness.hookimpl
+def harness_judges() -> list[type[harness.Judge]]:
+    from .reward_model import RewardModelJudge
+    from .toy_truth import ToyTruth
+
+    return [RewardModelJudge, ToyTruth]

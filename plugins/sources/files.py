@@ -1,0 +1,87 @@
+"""Reading tables: JSON lines, gzipped or not, Parquet, and data sets of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import harness
+
+JSON_LINES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+
+
+def read_rows(path: str, folder: Path, *, name: str | None, split: str, revision: str | None) -> Iterator[dict[str, Any]]:
+    """Rows of a local file, of the files of a local folder, or of a Hub data set, in order.
+
+    `name` is a Hub configuration (for a local folder, a folder inside it); `split` and `revision` are the Hub's. Raises DataError.
+    """
+    local = folder / Path(path).expanduser()
+    if local.is_dir():
+        local = local / name if name else local
+        files = sorted(each for each in local.rglob("*") if each.name.endswith((*JSON_LINES, ".parquet")))
+        if not files:
+            raise harness.DataError(f"{local}: no .jsonl, .jsonl.gz or .parquet file in this folder")
+        for file in files:
+            yield from _read_file(file)
+    elif local.exists():
+        yield from _read_file(local)
+    elif path.startswith((".", "/", "~")) or path.endswith((*JSON_LINES, ".parquet")):
+        raise harness.DataError(f"{path}: no such file; paths count from the plan's folder")
+    else:
+        yield from _read_hub(path, name, split, revision)
+
+
+def _read_file(path: Path) -> Iterator[dict[str, Any]]:
+    if path.name.endswith(".parquet"):
+        yield from _read_parquet(path)
+        return
+    if not path.name.endswith(JSON_LINES):
+        raise harness.DataError(f"{path}: expected a .jsonl, .jsonl.gz or .parquet file")
+    number = 0
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise harness.DataError(f"{path}:{number}: expected a JSON object, not {line.strip()[:40]!r}")
+                yield row
+    except json.JSONDecodeError as error:
+        raise harness.DataError(f"{path}:{number}: not valid JSON: {error.msg}; expected one object a line") from None
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        text = getattr(error, "strerror", None) or str(error)
+        raise harness.DataError(f"{path}: cannot be read after line {number}: {text}") from None
+
+
+def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        yield from parquet.read_table(path).to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise harness.DataError(f"{path}: not a readable Parquet file: {str(error).partition(chr(10))[0]}") from None
+
+
+def _read_hub(path: str, name: str | None, split: str, revision: str | None) -> Iterator[dict[str, Any]]:
+    from datasets import load_dataset
+
+    try:
+        yield from load_dataset(path, data_dir=name, split=split, revision=revision)
+    except Exception as error:  # the Hub's client raises many kinds, and each means that these rows cannot be had
+        text = str(error).partition("\n")[0]
+        raise harness.DataError(f"{path}: neither a local file nor a data set that the Hub gave: {text}") from None
+
+
+def messages(value: Any) -> harness.Prompt | None:
+    """Chat messages from their JSON, or None if it is no such thing."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+        return None
+    try:
+        return tuple(harness.Message(role=each["role"], content=each["content"]) for each in value)
+    except (KeyError, TypeError, ValueError):
+        return None

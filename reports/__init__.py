@@ -1,0 +1,37 @@
+"""The report: run folder → view model → charts → one HTML file. A plugin like any other, and it needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import harness
+
+if TYPE_CHECKING:
+    import click
+
+    from harness.rundir import RunFolder
+
+
+@harness.hookimpl
+def harness_run_finish(run: RunFolder, say: Callable[[str], None]) -> None:
+    """Write report.html into the run folder."""
+    from .render import write_report
+
+    say(f"report: {write_report(run)}")
+
+
+@harness.hookimpl
+def harness_commands(cli: click.Group) -> None:
+    """Add `harness report`."""
+    from .command import report
+
+    cli.add_command(report)
+
+
+@harness.hookimpl
+def harness_configure(session: Any) -> None:
+    """Remember where the other plugins' sections of the report come from."""
+    from . import sections
+
+    sections.use(session.plugins.hook)

@@ -1,0 +1,155 @@
+"""Everything that the report looks at, read from the run folder once, and the look-ups that several sections share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from harness.records import Estimate, Judgement, Observation, PairScore, Sample, Score
+    from harness.rundir import RunFolder, Scalar
+
+ANY: Final = "\0any"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The contents of a run folder. A run that stopped early has empty fields, never missing ones."""
+
+    run: Mapping[str, Any]
+    lock: Mapping[str, Any]
+    plan_text: str = ""
+    estimates: Sequence[Estimate] = ()
+    scalars: Sequence[Scalar] = ()
+    observations: Sequence[Observation] = ()
+    samples: Mapping[tuple[str, str], Sequence[Sample]] = field(default_factory=dict)
+    scores: Mapping[tuple[str, str, str], Sequence[Score]] = field(default_factory=dict)
+    judgements: Mapping[tuple[str, str, str], Sequence[Judgement]] = field(default_factory=dict)
+    pairs: Mapping[tuple[str, str], Sequence[PairScore]] = field(default_factory=dict)
+
+    @cached_property
+    def plan(self) -> Mapping[str, Any]:
+        """The resolved plan."""
+        return self.lock.get("plan") or {}
+
+    @cached_property
+    def evaluate(self) -> Mapping[str, Any]:
+        """The plan's `evaluate` part."""
+        return self.plan.get("evaluate") or {}
+
+    @cached_property
+    def stages(self) -> Mapping[str, Mapping[str, Any]]:
+        """Stages as resolved: aligner, gives, slots, options, and the options that were set, in the plan's order."""
+        locked = self.lock.get("stages") or {}
+        return {**locked, **{name: {} for name in self.run.get("stages") or {} if name not in locked}}
+
+    @cached_property
+    def outcomes(self) -> Mapping[str, Mapping[str, Any]]:
+        """What became of each stage: status, seconds, peak memory, reason."""
+        return self.run.get("stages") or {}
+
+    @property
+    def seed(self) -> int:
+        """The plan's seed."""
+        return int(self.plan.get("seed") or 0)
+
+    @property
+    def baseline(self) -> str | None:
+        """The model that the candidates are compared with."""
+        return self.evaluate.get("baseline") or next(
+            (each.baseline for each in self.estimates if each.metric == "win-rate"), None
+        )
+
+    @cached_property
+    def candidates(self) -> tuple[str, ...]:
+        """The models that are compared with the baseline."""
+        measured = (each.model for each in self.estimates if each.metric == "win-rate")
+        return tuple(dict.fromkeys(self.evaluate.get("candidates") or measured))
+
+    @cached_property
+    def suites(self) -> tuple[str, ...]:
+        """Suites in the plan's order, then those that only estimates name."""
+        return tuple(dict.fromkeys([*(self.evaluate.get("suites") or {}), *(each.suite for each in self.estimates)]))
+
+    @cached_property
+    def judges(self) -> tuple[str, ...]:
+        """Judges in the plan's order, then those that only estimates name."""
+        named = (each.judge for each in self.estimates if each.judge)
+        return tuple(dict.fromkeys([*(self.evaluate.get("judges") or {}), *named]))
+
+    @cached_property
+    def reward_models(self) -> tuple[str, ...]:
+        """Stages that give a reward model."""
+        given = [name for name, stage in self.stages.items() if stage.get("gives") == "reward-model"]
+        return tuple(dict.fromkeys([*given, *(model for model, _ in self.pairs)]))
+
+    def aligner(self, stage: str) -> str:
+        """The aligner of a stage."""
+        return str(self.stages.get(stage, {}).get("aligner") or self.outcomes.get(stage, {}).get("aligner") or "")
+
+    def upstream(self, stage: str) -> tuple[str, ...]:
+        """All stages that a stage builds on, the nearest first."""
+        found: dict[str, None] = {}
+        waiting = [stage]
+        while waiting:
+            for value in (self.stages.get(waiting.pop(0), {}).get("slots") or {}).values():
+                if value in self.stages and value not in found:
+                    found[value] = None
+                    waiting.append(value)
+        return tuple(found)
+
+    def judge_models(self, judge: str) -> tuple[str, ...]:
+        """The stages whose models a judge uses."""
+        resolved = (self.lock.get("judges") or {}).get(judge) or {}
+        return tuple(dict.fromkeys((resolved.get("models") or {}).values()))
+
+    def select(
+        self,
+        metric: str,
+        model: str | None = None,
+        suite: str | None = None,
+        judge: str | None = ANY,
+        baseline: str | None = ANY,
+    ) -> list[Estimate]:
+        """Estimates of a metric, in the order of the plan's suites. `judge` and `baseline` may be asked to be None."""
+        found = [
+            each
+            for each in self.estimates
+            if each.metric == metric
+            and model in (None, each.model)
+            and suite in (None, each.suite)
+            and judge in (ANY, each.judge)
+            and baseline in (ANY, each.baseline)
+        ]
+        return sorted(found, key=lambda each: self.suites.index(each.suite))
+
+    def level_of(self, metric: str, model: str, suite: str | None = None) -> Estimate | None:
+        """The first estimate of a model's own value of a metric, not of a difference."""
+        return next(iter(self.select(metric, model, suite, baseline=None)), None)
+
+    def series(self, stage: str) -> dict[str, list[tuple[int, float]]]:
+        """The curves that a stage logged: steps and values by name."""
+        curves: dict[str, list[tuple[int, float]]] = {}
+        for scalar in self.scalars:
+            if scalar.stage == stage:
+                curves.setdefault(scalar.name, []).append((scalar.step, scalar.value))
+        return curves
+
+
+def read_facts(folder: RunFolder) -> Facts:
+    """Read a run folder. Raises UsageError for a damaged file; of a run that stopped early only run.json has to be "
+    "there."""
+    return Facts(
+        run=folder.run(),
+        lock=folder.lock() if (folder.path / "plan.lock.json").exists() else {},
+        plan_text=folder.plan_path.read_text(encoding="utf-8") if folder.plan_path.exists() else "",
+        estimates=tuple(folder.estimates()),
+        scalars=tuple(folder.scalars()),
+        observations=tuple(folder.observations()),
+        samples=folder.samples(),
+        scores=folder.scores(),
+        judgements=folder.judgements(),
+        pairs=folder.pairs(),
+    )

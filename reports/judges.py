@@ -1,0 +1,75 @@
+"""How far each judge can be trusted: what it was measured at, and which candidates it cannot judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .text import interval, join
+
+if TYPE_CHECKING:
+    from harness.records import Estimate
+
+    from .facts import Facts
+
+LENGTH_RULES = {
+    "accuracy-vs-shorter": "preferring the shorter answer",
+    "accuracy-vs-longer": "preferring the longer answer",
+}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A judge's standing. `unproven` says why no verdict may use it; `trained_on_it` names candidates that saw its "
+    "scores."""
+
+    judge: str
+    accuracy: Estimate | None
+    unproven: str | None
+    trained_on_it: frozenset[str]
+
+    def may_judge(self, *models: str) -> bool:
+        """Whether a verdict on these models may rest on this judge."""
+        return self.unproven is None and not self.trained_on_it.intersection(models)
+
+    def note(self) -> str | None:
+        """What a reader has to know about this judge, or None."""
+        parts = []
+        if self.unproven:
+            parts.append(f"`{self.judge}` is unproven as a judge, and no verdict uses it: {self.unproven}.")
+        elif self.accuracy:
+            parts.append(
+                f"`{self.judge}` agrees with the held-out preferences on {interval(self.accuracy, 0.5)} of "
+                f"`{self.accuracy.suite}`."
+            )
+        if self.trained_on_it:
+            names = join([f"`{name}`" for name in sorted(self.trained_on_it)])
+            parts.append(f"`{self.judge}` lies upstream of {names}: its scores there measure training, not quality.")
+        return " ".join(parts) or None
+
+
+def standings(facts: Facts) -> dict[str, Standing]:
+    """Every judge's standing."""
+    return {judge: standing(facts, judge) for judge in facts.judges}
+
+
+def standing(facts: Facts, judge: str) -> Standing:
+    """Look a judge's own measurements up: its model's accuracy, against chance and against the rules that see only "
+    "length."""
+    models = facts.judge_models(judge)
+    accuracies = [
+        each for each in facts.estimates if each.metric == "accuracy" and (each.model in models or each.judge == judge)
+    ]
+    rules = [
+        each for each in facts.estimates if each.metric in LENGTH_RULES and (each.model in models or each.judge == judge)
+    ]
+    unproven = None
+    for accuracy in accuracies:
+        if accuracy.low <= 0.5:
+            unproven = f"its accuracy on `{accuracy.suite}`, {interval(accuracy, 0.5)}, is not shown to exceed chance"
+    for rule in rules:
+        if unproven is None and rule.low <= 0:
+            better = f"{LENGTH_RULES[rule.metric]} ({interval(rule, 0)})"
+            unproven = f"on `{rule.suite}` it is not shown to be more accurate than {better}"
+    trained = {name for name in facts.candidates if set(models).intersection(facts.upstream(name)) and name not in models}
+    return Standing(judge, accuracies[0] if accuracies else None, unproven, frozenset(trained))

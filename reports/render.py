@@ -1,0 +1,59 @@
+"""View model → one HTML file, without a request to anywhere."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from harness.records import write_text
+
+from .facts import read_facts
+from .sections import extra_sections
+from .view import View, build_view
+
+if TYPE_CHECKING:
+    from harness.rundir import RunFolder
+
+
+def write_report(run: RunFolder, output: Path | None = None) -> Path:
+    """Write the report of a run, into its folder or to `output`; returns where. Raises UsageError for a damaged folder."""
+    path = output or run.report_path
+    write_text(path, render(build_view(read_facts(run), extra_sections(run))))
+    return path
+
+
+def render(view: View) -> str:
+    """The report as HTML. Everything is escaped but the charts and other plugins' sections."""
+    return _environment().get_template("report.html.j2").render(view=view)
+
+
+def prose(text: str) -> Markup:
+    """Escaped text in which `name` becomes code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts)
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("harness_reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["prose"] = prose
+    environment.filters["trusted"] = Markup
+    environment.globals["style"] = Markup(
+        files("harness_reports.templates").joinpath("style.css").read_text(encoding="utf-8")
+    )
+    return environment

@@ -1,0 +1,94 @@
+"""The tables of all models and metrics, a table for each suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .text import interval, is_difference, is_fraction, number
+
+if TYPE_CHECKING:
+    from harness.records import Estimate
+
+    from .facts import Facts
+
+
+@dataclass(frozen=True)
+class Value:
+    """One estimate in a cell; `versus` is the model that it is a difference from, or was compared with."""
+
+    text: str
+    versus: str | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A metric by one judge, with the values of each model."""
+
+    metric: str
+    judge: str | None
+    unit: str
+    cells: tuple[tuple[Value, ...], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A suite's results: a column per model, a row per metric and judge."""
+
+    suite: str
+    models: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Detail:
+    """An estimate with everything that is known about how it was made."""
+
+    estimate: Estimate
+    text: str
+    standard_error: str
+    p_value: str
+
+
+def tables(facts: Facts) -> tuple[Table, ...]:
+    """A table for every suite that has estimates."""
+    return tuple(
+        _table(facts, suite, found) for suite in facts.suites if (found := [e for e in facts.estimates if e.suite == suite])
+    )
+
+
+def details(facts: Facts) -> tuple[Detail, ...]:
+    """Every estimate, in the order of metrics.json."""
+    return tuple(
+        Detail(
+            each,
+            interval(each, null_of(each)),
+            "–" if each.standard_error is None else number(each.standard_error),
+            "–" if each.p_value is None else number(each.p_value),
+        )
+        for each in facts.estimates
+    )
+
+
+def null_of(estimate: Estimate) -> float | None:
+    """The value that would mean no difference."""
+    if is_difference(estimate):
+        return 0.0
+    return 0.5 if estimate.metric.endswith("win-rate") or estimate.metric == "accuracy" else None
+
+
+def _table(facts: Facts, suite: str, estimates: Sequence[Estimate]) -> Table:
+    order = [*facts.stages, *(each.model for each in estimates)]
+    present = {each.model for each in estimates}
+    models = tuple(name for name in dict.fromkeys(order) if name in present)
+    keys = dict.fromkeys((each.metric, each.judge) for each in estimates)
+    rows = []
+    for metric, judge in keys:
+        found = [each for each in estimates if (each.metric, each.judge) == (metric, judge)]
+        cells = tuple(
+            tuple(Value(interval(each, null_of(each)), each.baseline) for each in found if each.model == model)
+            for model in models
+        )
+        rows.append(Row(metric, judge, "" if is_fraction(found[0]) else found[0].unit, cells))
+    return Table(suite, models, tuple(rows))

@@ -1,0 +1,120 @@
+"""The reward models: how often they are right, how honest their confidence is, and where they are most wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .judges import LENGTH_RULES
+from .results import null_of
+from .text import interval, number, percent
+
+if TYPE_CHECKING:
+    from harness.records import PairScore
+
+    from .facts import Facts
+
+BINS = 5
+WORST = 5
+_MEASURES = {
+    "accuracy": "Accuracy on held-out pairs",
+    "accuracy-ceiling": "The most that any model could reach",
+    **{metric: f"Accuracy above that of {rule}" for metric, rule in LENGTH_RULES.items()},
+    "nll": "Negative log-likelihood",
+    "brier": "Brier score",
+    "ece": "Expected calibration error",
+}
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Pairs of similar confidence: its mean, the share ranked as people did, and that share's interval."""
+
+    confidence: float
+    correct: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class WorstPair:
+    """A pair that the reward model ranks against the annotator with the widest margin."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    margin: str
+    probability: str | None
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """One reward model on one suite of preferences."""
+
+    model: str
+    suite: str
+    measures: tuple[tuple[str, str], ...]
+    bins: tuple[Bin, ...]
+    worst: tuple[WorstPair, ...]
+
+
+def reward_models(facts: Facts) -> tuple[RewardModel, ...]:
+    """Every reward model on every suite that it was measured on."""
+    measured = [(each.model, each.suite) for each in facts.estimates if each.metric == "accuracy"]
+    keys = dict.fromkeys([*facts.pairs, *measured])
+    return tuple(_reward_model(facts, model, suite) for model, suite in keys)
+
+
+def _reward_model(facts: Facts, model: str, suite: str) -> RewardModel:
+    pairs = facts.pairs.get((model, suite), ())
+    measures = []
+    for metric, name in _MEASURES.items():
+        for each in facts.select(metric, model):
+            if each.suite == suite:
+                measures.append((name, interval(each, null_of(each))))
+    judges = [judge for judge in facts.judges if model in facts.judge_models(judge)]
+    for each in facts.estimates:
+        if each.metric == "spearman" and each.model in (model, *judges) and each.judge:
+            measures.append((f"Rank correlation with `{each.judge}` on the answers to `{each.suite}`", interval(each)))
+    level = facts.estimates[0].level if facts.estimates else 0.95
+    return RewardModel(model, suite, tuple(measures), reliability(pairs, level), _worst(pairs))
+
+
+def reliability(pairs: Sequence[PairScore], level: float) -> tuple[Bin, ...]:
+    """How often the preferred answer scores higher, by confidence sigmoid(|margin|), in equal bins from 0.5 to 1.
+
+    Wilson intervals over pairs; a margin of exactly 0 is no prediction and is left out.
+    """
+    from harness.stats import wilson
+
+    found: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
+    for pair in pairs:
+        margin = pair.chosen_score - pair.rejected_score
+        if margin:
+            confidence = 1 / (1 + math.exp(-min(abs(margin), 700.0)))
+            found[min(BINS - 1, int((confidence - 0.5) * 2 * BINS))].append((confidence, margin > 0))
+    bins = []
+    for each in found:
+        if each:
+            right = sum(correct for _, correct in each)
+            low, high = wilson(right, len(each), level)
+            bins.append(Bin(sum(confidence for confidence, _ in each) / len(each), right / len(each), low, high, len(each)))
+    return tuple(bins)
+
+
+def _worst(pairs: Sequence[PairScore]) -> tuple[WorstPair, ...]:
+    wrong = [pair for pair in pairs if pair.chosen_score < pair.rejected_score]
+    wrong.sort(key=lambda pair: (pair.chosen_score - pair.rejected_score, pair.prompt_id))
+    return tuple(
+        WorstPair(
+            pair.prompt[-1].content if pair.prompt else "",
+            pair.chosen,
+            pair.rejected,
+            number(pair.chosen_score - pair.rejected_score),
+            None if pair.probability is None else percent(pair.probability),
+        )
+        for pair in wrong[:WORST]
+    )

@@ -1,0 +1,148 @@
+"""The verdict in words. No sentence claims more than its interval and its exact test support."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from .evidence import FEW, Direction, difference, direction, primary
+from .judges import Standing, standings
+from .text import count, decimals_for, interval_words, join, label, number, percent
+
+if TYPE_CHECKING:
+    from harness.records import Estimate
+
+    from .facts import Facts
+
+SCOPE = (
+    "Intervals cover the choice of prompts, not training: each model was trained once, and training it again with another "
+    "seed may move these numbers by more than their intervals."
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence of the verdict, and which way it goes for its model."""
+
+    model: str
+    direction: Direction
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the run shows: sentences on the candidates, and what has to be kept in mind with them."""
+
+    claims: tuple[Claim, ...]
+    notes: tuple[str, ...]
+
+
+def verdict(facts: Facts) -> Verdict:
+    """Claims on each candidate against the baseline, and on the candidates against each other."""
+    known = standings(facts)
+    claims = [claim for model in facts.candidates if (claim := _against_baseline(facts, known, model))]
+    claims += _between_candidates(facts)
+    if not claims:
+        return Verdict((), ())
+    notes = [SCOPE]
+    compared = len(facts.candidates)
+    if compared > 3:
+        notes.append(
+            f"{compared} candidates were compared; intervals are not widened for that, so expect a lucky one among many."
+        )
+    notes += [note for each in known.values() if (note := each.note())]
+    return Verdict(tuple(claims), tuple(notes))
+
+
+def _against_baseline(facts: Facts, known: Mapping[str, Standing], model: str) -> Claim | None:
+    estimates = [each for each in facts.select("win-rate", model) if each.baseline == facts.baseline]
+    if not estimates:
+        return None
+    estimate = primary(facts, model)
+    if estimate is None:
+        judges = join([f"`{name}`" for name in dict.fromkeys(each.judge for each in estimates if each.judge)])
+        return Claim(model, "undecided", f"No verdict on {label(model)}: {judges} cannot judge it (see the notes).")
+    way = direction(estimate, 0.5)
+    name, baseline = label(model), label(str(estimate.baseline))
+    rate = percent(estimate.value, _decimals(estimate))
+    evidence = (
+        f"{interval_words(estimate, 0.5)}{_judged(estimate)} on `{estimate.suite}`, {count(estimate.clusters, 'prompt')}"
+    )
+    others = _other_judges(facts, known, estimate)
+    against = [each for each in others if {way, direction(each, 0.5)} == {"better", "worse"}]
+    if against:
+        views = join([f"{percent(each.value)} by `{each.judge}` ({interval_words(each, 0.5)})" for each in against])
+        return Claim(
+            model,
+            "undecided",
+            f"Judges contradict each other on {name} against {baseline}: it wins {rate} ({evidence}), but {views}.",
+        )
+    if way == "better":
+        text = f"{name} beats {baseline} on {rate} of prompts ({evidence})."
+    elif way == "worse":
+        text = f"{name} loses to {baseline}: it is preferred on {rate} of prompts ({evidence})."
+    else:
+        text = f"{name} and {baseline} are not distinguishable: {name} is preferred on {rate} of prompts ({evidence})."
+        text += _why_undecided(estimate)
+    doubtful = [each for each in others if way != "undecided" and direction(each, 0.5) == "undecided"]
+    if doubtful:
+        views = join([f"`{each.judge}` ({percent(each.value)}, {interval_words(each, 0.5)})" for each in doubtful])
+        text += f" Not confirmed by {views}."
+    return Claim(model, way, text)
+
+
+def _other_judges(facts: Facts, known: Mapping[str, Standing], estimate: Estimate) -> list[Estimate]:
+    return [
+        each
+        for each in facts.select("win-rate", estimate.model, estimate.suite, baseline=estimate.baseline)
+        if each.judge and each.judge != estimate.judge and known[each.judge].may_judge(each.model)
+    ]
+
+
+def _between_candidates(facts: Facts) -> list[Claim]:
+    """Every pair of up to three candidates; of more, the one ahead against each of the others."""
+    pairs = list(combinations(facts.candidates, 2))
+    rates = {name: each.value for name in facts.candidates if (each := primary(facts, name))}
+    if len(facts.candidates) > 3 and rates:
+        ahead = max(rates, key=lambda name: rates[name])
+        pairs = [pair for pair in pairs if ahead in pair]
+    return [_compare(estimate) for one, other in pairs if (estimate := difference(facts, one, other))]
+
+
+def _compare(estimate: Estimate) -> Claim:
+    way = direction(estimate, 0.0)
+    model, baseline = estimate.model, str(estimate.baseline)
+    evidence = f"{interval_words(estimate, 0.0)}{_judged(estimate)} on `{estimate.suite}`"
+    points = f"{number(100 * estimate.value, _decimals(estimate, 0.0), True)} points"
+    if way == "undecided":
+        names = f"{label(model)} and {label(baseline)}"
+        text = f"{names} are not distinguishable: their win rates differ by {points} ({evidence})."
+    else:
+        first, second = (model, baseline) if way == "better" else (baseline, model)
+        text = (
+            f"{label(first)} is ahead of {label(second)}: the win rate of {label(model)} minus that of {label(baseline)} "
+            f"is {points} ({evidence})."
+        )
+    return Claim(model, way, text)
+
+
+def _judged(estimate: Estimate) -> str:
+    return f", judged by `{estimate.judge}`" if estimate.judge else ""
+
+
+def _decimals(estimate: Estimate, null: float = 0.5) -> int:
+    return decimals_for(100 * estimate.low, 100 * estimate.high, 100 * null)
+
+
+def _why_undecided(estimate: Estimate) -> str:
+    if estimate.low <= 0.5 <= estimate.high:
+        return (
+            f" With {count(estimate.clusters, 'prompt')} only a very large difference would show."
+            if estimate.clusters < FEW
+            else ""
+        )
+    if estimate.p_value is not None:
+        return f" The interval leaves 50 % out, but the exact sign test does not (p = {estimate.p_value:.2g})."
+    return f" {count(estimate.clusters, 'prompt')} are too few for this interval to be relied on."

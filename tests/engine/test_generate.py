@@ -1,0 +1,75 @@
+"""Sampling: from the right distribution, by the prompt's own seed, whatever stands beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from harness.engine.generate import generate, sample_tokens  # noqa: E402
+from harness.engine.likelihood import TokenSequence, token_logprobs  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+PROMPTS = [[3, 20, 30], [3, 40], [3, 50, 60, 70, 80, 90, 100], [3, 20, 30, 41, 42], [3], [3, 77, 78, 79]]
+
+
+def run(policy, compute, prompts=PROMPTS, seeds=range(6), **options):
+    model, tokenizer = policy
+    defaults = {"max_new_tokens": 24, "stop": set(range(100, 160)), "pad_id": tokenizer.pad_token_id}
+    return generate(model, prompts, list(seeds), compute, **(defaults | options))
+
+
+def test_an_answer_does_not_depend_on_its_batch(policy, compute):
+    together = run(policy, compute)
+    alone = run(policy, compute, max_rows=1)
+    reordered = run(policy, compute, prompts=PROMPTS[::-1], seeds=list(range(6))[::-1])[::-1]
+    assert len({len(answer.ids) for answer in together}) > 2  # some rows stop early and leave the batch
+    assert [answer.ids for answer in together] == [answer.ids for answer in alone] == [answer.ids for answer in reordered]
+
+
+def test_the_seed_decides(policy, compute):
+    first, again, other = (run(policy, compute, seeds=seeds) for seeds in (range(6), range(6), range(6, 12)))
+    assert first == again
+    assert all(a.ids != b.ids for a, b in zip(first, other, strict=True))
+
+
+def test_an_answer_ends_at_its_first_stop_token(policy, compute):
+    stop = set(range(100, 160))
+    for answer in run(policy, compute, stop=stop):
+        assert not stop & set(answer.ids[:-1])
+        assert (answer.finish == "stop") == (answer.ids[-1] in stop)
+        assert answer.finish == "stop" or len(answer.ids) == 24
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_sampled_logprobs_are_those_of_one_forward_pass(policy, compute, temperature):
+    model, tokenizer = policy
+    answers = run(policy, compute, temperature=temperature, logprobs=True)
+    sequences = [TokenSequence(prompt, answer.ids) for prompt, answer in zip(PROMPTS, answers, strict=True)]
+    expected = token_logprobs(model, sequences, compute, pad_id=tokenizer.pad_token_id, temperature=temperature)
+    for answer, logprobs in zip(answers, expected, strict=True):
+        assert answer.logprobs == pytest.approx(logprobs.tolist(), abs=1e-4)
+
+
+def test_greedy_takes_the_likeliest_token(policy, compute):
+    model, _ = policy
+    answer = run(policy, compute, prompts=[[3, 20, 30]], seeds=[0], temperature=0.0, stop=set(), max_new_tokens=5)[0]
+    ids = [3, 20, 30]
+    with torch.no_grad():
+        for _ in range(5):
+            ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+    assert list(answer.ids) == ids[3:]
+
+
+def test_inverse_cdf_sampling_by_hand():
+    logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log().repeat(6, 1)
+    uniforms = torch.tensor([0.0, 0.09, 0.11, 0.31, 0.61, 1 - 2**-53], dtype=torch.float64)
+    assert sample_tokens(logits, uniforms, 1.0, 1.0).tolist() == [0, 0, 1, 2, 3, 3]
+    # top-p 0.6 keeps 0.4 and 0.3: token 2 below 3/7, token 3 above
+    assert sample_tokens(logits, uniforms, 1.0, 0.6).tolist() == [2, 2, 2, 2, 3, 3]
+
+
+def test_the_temperature_sharpens():
+    # At temperature 0.5 probabilities are squared: 0.2^2 / (0.2^2 + 0.8^2) = 1/17 = 0.0588
+    logits = torch.tensor([[0.2, 0.8]]).log().repeat(2, 1)
+    assert sample_tokens(logits, torch.tensor([0.058, 0.060], dtype=torch.float64), 0.5, 1.0).tolist() == [0, 1]

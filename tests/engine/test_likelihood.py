@@ -1,0 +1,75 @@
+"""Log-probabilities and divergences: right by a plain forward pass, whatever the batch."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from harness.engine.likelihood import TokenSequence, answer_divergence, token_logprobs  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+SEQUENCES = [
+    TokenSequence([3, 20, 30], [40, 50, 1]),
+    TokenSequence([3, 20, 30, 60, 70, 80, 90, 100], [41]),
+    TokenSequence([3], [0, 0, 55, 65, 75, 85, 1]),  # an answer that contains the pad token
+    TokenSequence([3, 33], [44, 1]),
+]
+
+
+@pytest.fixture
+def reference(policy):
+    other = copy.deepcopy(policy[0])
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+    return other
+
+
+def plain(model, sequence):
+    """Log-probabilities (R, V) of every token at the answer's positions, by an unbatched, unpadded pass."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[*sequence.prompt_ids, *sequence.answer_ids]])).logits[0]
+    start = len(sequence.prompt_ids) - 1
+    return logits[start : start + len(sequence.answer_ids)].log_softmax(-1)
+
+
+@pytest.mark.parametrize("max_rows", [1, 3, 64])
+def test_token_logprobs(policy, compute, max_rows):
+    model, _ = policy
+    results = token_logprobs(model, SEQUENCES, compute, pad_id=0, max_rows=max_rows)
+    for sequence, logprobs in zip(SEQUENCES, results, strict=True):
+        expected = plain(model, sequence).gather(1, torch.tensor(sequence.answer_ids).unsqueeze(1)).squeeze(1)
+        assert torch.allclose(logprobs, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("max_rows", [1, 64])
+def test_divergence_by_its_definition(policy, reference, compute, max_rows):
+    model, _ = policy
+    results = answer_divergence(model, reference, SEQUENCES, compute, pad_id=0, max_rows=max_rows)
+    for sequence, result in zip(SEQUENCES, results, strict=True):
+        p, q = plain(model, sequence), plain(reference, sequence)
+        ids = torch.tensor(sequence.answer_ids).unsqueeze(1)
+        difference = (q - p).gather(1, ids)
+        assert result.logprob == pytest.approx(p.gather(1, ids).sum().item(), abs=1e-4)
+        assert result.ref_logprob == pytest.approx(q.gather(1, ids).sum().item(), abs=1e-4)
+        assert result.kl == pytest.approx((p.exp() * (p - q)).sum().item(), abs=1e-4)
+        assert result.k3 == pytest.approx((difference.exp() - 1 - difference).sum().item(), abs=1e-4)
+        assert result.kl > 0
+
+
+def test_a_model_does_not_diverge_from_itself(policy, compute):
+    model, _ = policy
+    for result in answer_divergence(model, model, SEQUENCES, compute, pad_id=0):
+        assert (result.kl, result.k3) == (0.0, 0.0)
+
+
+def test_logits_that_do_not_fit_are_split(policy, compute, monkeypatch):
+    model, _ = policy
+    whole = token_logprobs(model, SEQUENCES, compute, pad_id=0)
+    monkeypatch.setattr("harness.engine.likelihood.MAX_LOGITS", 3 * model.config.vocab_size)
+    split = token_logprobs(model, SEQUENCES, compute, pad_id=0)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole, split, strict=True))

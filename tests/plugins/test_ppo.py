@@ -1,0 +1,269 @@
+"""PPO as a whole: it learns, its bookkeeping is right, and an interrupted run ends where an undisturbed one does."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import harness
+
+torch = pytest.importorskip("torch")
+from harness_plugins.aligners.checkpoints import load_checkpoint, save_checkpoint  # noqa: E402
+from harness_plugins.aligners.ppo import PPO, PPOConfig  # noqa: E402
+from harness_plugins.aligners.ppo_training import PPOTraining  # noqa: E402
+from pydantic import ValidationError  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+
+from harness.engine.base import build_base  # noqa: E402
+from harness.engine.models import reward_model_from, save_model  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+COMPUTE = SimpleNamespace(device="cpu", precision="fp32", threads=1)
+WORDS = ("fox", "dog", "quick brown", "lazy", "over the moon", "city of light", "day")
+OPTIONS = {
+    "max_steps": 4,
+    "rollout_batch_size": 8,
+    "per_device_train_batch_size": 4,
+    "num_ppo_epochs": 2,
+    "num_mini_batches": 2,
+    "response_length": 8,
+    "max_length": 64,
+    "learning_rate": 3e-3,
+}
+
+LEARNING = {
+    "max_steps": 8,
+    "rollout_batch_size": 64,
+    "per_device_train_batch_size": 32,
+    "num_ppo_epochs": 4,
+    "learning_rate": 1e-2,
+    "missing_eos_penalty": 0.0,
+}
+
+
+class Context:
+    """Keeps what a stage says; raises in `log` at the step `fail_at`."""
+
+    name, seed, compute = "ppo", 11, COMPUTE
+
+    def __init__(self, folder: Path, fail_at: int | None = None) -> None:
+        self.output, self.checkpoints = folder / "output", folder / "checkpoints"
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.checkpoints.mkdir(exist_ok=True)
+        self.fail_at = fail_at
+        self.logged: dict[int, dict[str, float]] = {}
+        self.rewound: list[int] = []
+        self.notes: list[str] = []
+
+    def log(self, step: int, values: dict[str, float], total: int | None = None) -> None:
+        if step == self.fail_at:
+            raise KeyboardInterrupt
+        self.logged[step] = dict(values)
+
+    def rewind(self, step: int) -> None:
+        self.rewound.append(step)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("ppo")
+    spec = {
+        "type": "tiny",
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "vocab_size": 280,
+    }
+    build_base(spec, list(WORDS) * 20, folder / "base", COMPUTE, seed=3)
+    save_model(*reward_model_from(folder / "base", COMPUTE, seed=4), folder / "reward")
+    rows = tuple(
+        harness.PromptRow(id=str(i), root=str(i), prompt=(harness.Message(role="user", content=f"{word} {i}"),))
+        for i, word in enumerate(WORDS * 2)
+    )
+    return {
+        "init": harness.Artifact("base", "model", folder / "base", "1"),
+        "reward": harness.Artifact("reward", "reward-model", folder / "reward", "2"),
+        "data": harness.Dataset("words", "prompts", rows, "3"),
+    }
+
+
+def run(inputs: dict[str, Any], folder: Path, fail_at: int | None = None, **options: Any) -> Context:
+    context = Context(folder, fail_at)
+    PPO().run(PPOConfig(**OPTIONS | options), inputs, context)  # type: ignore[arg-type]
+    return context
+
+
+def training(inputs: dict[str, Any], folder: Path, **options: Any) -> PPOTraining:
+    config = PPOConfig(**OPTIONS | options)
+    return PPOTraining(config, inputs["init"], inputs["reward"], inputs["data"], Context(folder))  # type: ignore[arg-type]
+
+
+def weights(context: Context) -> dict[str, Any]:
+    return load_file(context.output / "model.safetensors")
+
+
+def test_the_reward_rises(inputs, tmp_path):
+    context = run(inputs, tmp_path, **LEARNING, kl_coef=0.0)
+    scores = [values["score"] for _, values in sorted(context.logged.items())]
+    scaling = json.loads((context.output / "reward_scaling.json").read_text())
+    assert scaling["answers"] == LEARNING["rollout_batch_size"]
+    assert scaling["mean"] == pytest.approx(scores[0], abs=1e-5)
+    # A mean of 64 scores has a standard error of an eighth of their deviation.
+    assert scores[-1] - scores[0] > scaling["deviation"]
+    assert context.logged[1]["kl"] == pytest.approx(0, abs=1e-5)
+
+
+def test_a_large_penalty_keeps_the_policy_near_its_reference(inputs, tmp_path):
+    free, held = (run(inputs, tmp_path / name, **LEARNING, kl_coef=beta) for name, beta in (("free", 0.0), ("held", 2.0)))
+    last = LEARNING["max_steps"]
+    assert held.logged[last]["kl"] < 0.5 * free.logged[last]["kl"]
+
+
+def test_the_first_ratio_is_one(inputs, tmp_path):
+    once = {"num_ppo_epochs": 1, "num_mini_batches": 1, "max_steps": 1, "temperature": 0.7}
+    first = run(inputs, tmp_path, **once).logged[1]
+    assert first["ratio"] == pytest.approx(1, abs=1e-5)
+    assert first["clip_fraction"] == 0
+    assert first["approx_kl"] == pytest.approx(0, abs=1e-6)
+    # Whitened advantages have mean zero, so the surrogate's mean at ratio 1 is zero.
+    assert first["policy_loss"] == pytest.approx(0, abs=1e-5)
+
+
+def test_the_gradient_does_not_depend_on_micro_batches(inputs, tmp_path):
+    gradients = []
+    for size in (8, 3, 1):
+        loop = training(inputs, tmp_path, per_device_train_batch_size=size, max_grad_norm=1e9)
+        rollout = loop.sample(1)
+        loop._minibatch(1, rollout, loop.estimate(rollout)[0], torch.arange(8))
+        gradients.append([parameter.grad for model in (loop.policy, loop.critic) for parameter in model.parameters()])
+    for other in gradients[1:]:
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(gradients[0], other, strict=True))
+    assert max(gradient.abs().max() for gradient in gradients[0]) > 1e-3
+
+
+def test_gradients_are_clipped_and_logged_before(inputs, tmp_path):
+    loop = training(inputs, tmp_path, max_grad_norm=1e-3)
+    rollout = loop.sample(1)
+    measured = loop._minibatch(1, rollout, loop.estimate(rollout)[0], torch.arange(8))
+    norm = math.sqrt(sum(float(parameter.grad.square().sum()) for parameter in loop.policy.parameters()))
+    assert norm == pytest.approx(1e-3, rel=1e-2)
+    assert measured["grad_norm"] > 1e-2
+
+
+def test_a_runaway_ratio_skips_the_minibatch(inputs, tmp_path):
+    loop = training(inputs, tmp_path)
+    rollout = loop.sample(1)
+    targets, _ = loop.estimate(rollout)
+    rollout.logprobs.sub_(5.0)  # ratios of e^5 = 148
+    before = [parameter.clone() for parameter in loop.policy.parameters()]
+    measured = loop.update(1, rollout, targets)
+    assert measured["skipped"] == OPTIONS["num_ppo_epochs"] * OPTIONS["num_mini_batches"]
+    assert "policy_loss" not in measured
+    assert all(torch.equal(a, b) for a, b in zip(before, loop.policy.parameters(), strict=True))
+
+
+def test_a_cut_off_answer_is_penalised(inputs, tmp_path):
+    loop = training(inputs, tmp_path, missing_eos_penalty=3.0, kl_coef=0.0)
+    rollout = loop.sample(1)
+    assert not rollout.stopped.all()
+    _, measured = loop.estimate(rollout)
+    # Scaled scores of the first rollout have mean zero, so only the penalty is left.
+    assert measured["reward"] == pytest.approx(-3.0 * measured["missing_eos"], abs=1e-4)
+
+
+def test_answers_are_laid_out_as_sampled(inputs, tmp_path):
+    rollout = training(inputs, tmp_path).sample(1)
+    lengths = [len(sequence.answer_ids) for sequence in rollout.sequences]
+    assert rollout.mask.sum(-1).tolist() == lengths
+    for values in (rollout.logprobs, rollout.ref_logprobs, rollout.values):
+        assert values.shape == rollout.mask.shape
+        assert not values[~rollout.mask].any()
+    assert torch.equal(rollout.logprobs, rollout.ref_logprobs)  # nothing is learned yet
+
+
+def test_every_epoch_sees_every_prompt_once(inputs, tmp_path):
+    loop = training(inputs, tmp_path, rollout_batch_size=7)
+    epoch = [tuple(prompt) for step in (1, 2) for prompt in loop._prompts_of(step)]
+    assert sorted(epoch) == sorted(map(tuple, loop.prompts))
+    assert epoch != [tuple(prompt) for step in (3, 4) for prompt in loop._prompts_of(step)]
+    assert training(inputs, tmp_path, rollout_batch_size=8, max_steps=-1, num_train_epochs=2.0).steps == 4  # 28 / 8
+
+
+def test_early_stopping_ends_the_inner_epochs(inputs, tmp_path):
+    loop = training(inputs, tmp_path, num_ppo_epochs=50, early_stop_kl=1e-9, learning_rate=1e-2)
+    rollout = loop.sample(1)
+    targets, _ = loop.estimate(rollout)
+    calls: list[int] = []
+    original = loop._minibatch
+    loop._minibatch = lambda *arguments: calls.append(1) or original(*arguments)  # type: ignore[method-assign,func-returns-value]
+    loop.update(1, rollout, targets)
+    assert len(calls) == OPTIONS["num_mini_batches"]
+
+
+@pytest.mark.parametrize("fail_at", [2, 4])
+def test_an_interrupted_run_ends_with_the_same_bits(inputs, tmp_path, fail_at):
+    options = {"save_steps": 1, "target_kl": 0.01, "horizon": 20, "warmup_steps": 2}
+    undisturbed = run(inputs, tmp_path / "a", **options)
+    with pytest.raises(KeyboardInterrupt):
+        run(inputs, tmp_path / "b", fail_at=fail_at, **options)
+    resumed = run(inputs, tmp_path / "b", **options)
+    assert resumed.rewound == [fail_at - 1]
+    assert resumed.logged == {step: values for step, values in undisturbed.logged.items() if step >= fail_at}
+    expected = weights(undisturbed)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(resumed).items())
+    scaling = [(context.output / "reward_scaling.json").read_text() for context in (undisturbed, resumed)]
+    assert scaling[0] == scaling[1]
+
+
+def test_the_newest_good_checkpoint_is_used_and_two_are_kept(tmp_path):
+    assert load_checkpoint(tmp_path, "cpu") is None
+    for step in (9, 10, 11):
+        save_checkpoint(tmp_path, step, {"weight": torch.full((4,), float(step))})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000011"]
+    (tmp_path / ".step-00000012.1.tmp").mkdir()
+    step, state = load_checkpoint(tmp_path, "cpu")
+    assert (step, state["weight"].tolist()) == (11, [11.0] * 4)
+    broken = tmp_path / "step-00000011/state.pt"
+    broken.write_bytes(broken.read_bytes()[:-7])
+    step, state = load_checkpoint(tmp_path, "cpu")
+    assert (step, state["weight"].tolist()) == (10, [10.0] * 4)
+
+
+def test_a_diverged_policy_is_a_stage_error(inputs, tmp_path):
+    loop = training(inputs, tmp_path)
+    rollout = loop.sample(1)
+    targets, _ = loop.estimate(rollout)
+    with torch.no_grad():
+        next(loop.policy.parameters()).fill_(float("nan"))
+    with pytest.raises(harness.StageError, match="policy_loss is nan at step 1"):
+        loop.update(1, rollout, targets)
+
+
+def test_too_many_over_long_prompts_are_a_data_error(inputs, tmp_path):
+    with pytest.raises(harness.DataError, match="14 of 14 prompts of words are over-long"):
+        training(inputs, tmp_path, max_length=16, response_length=8, temperature=1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"args": {"bf16": True}}, "args: ppo has no TrainingArguments"),
+        ({"gradient_accumulation_steps": 2}, "leave it out"),
+        ({"num_mini_batches": 9}, "num_mini_batches"),
+        ({"response_length": 60}, "response_length"),
+        ({"temperature": 0.0}, "greater than 0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, text):
+    with pytest.raises(ValidationError, match=text):
+        PPOConfig(**OPTIONS | options)

@@ -1,0 +1,102 @@
+"""Success criteria: passed, failed or undecided by where the whole interval lies."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import estimate, lock, run_json, win_rate
+from harness_reports.criteria import Criterion, criteria, decide
+from harness_reports.facts import Facts
+from harness_reports.trends import trend
+
+from harness.rundir import Scalar
+
+if TYPE_CHECKING:
+    from harness.records import Estimate
+
+
+def outcome(text: str, *estimates: Estimate, scalars: list[Scalar] | None = None) -> str:
+    found = criteria(Facts(run=run_json(), lock=lock(), estimates=estimates, scalars=scalars or []))
+    matching: list[Criterion] = [each for each in found if text in each.text]
+    assert len(matching) == 1, [each.text for each in found]
+    return matching[0].outcome
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.61, 0.74, "pass"),
+        (0.58, 0.70, "undecided"),
+        (0.70, 0.80, "undecided"),
+        (0.5, 0.8, "undecided"),
+        (0.45, 0.6, "fail"),
+        (0.75, 0.9, "fail"),
+    ],
+)
+def test_a_range_is_decided_by_the_whole_interval(low: float, high: float, expected: str) -> None:
+    assert decide(low, high, above=0.6, below=0.75) == expected
+    assert outcome("DPO wins 60 to 75 %", win_rate("dpo", (low + high) / 2, low, high)) == expected
+
+
+@pytest.mark.parametrize(("low", "high", "expected"), [(0.66, 0.8, "pass"), (0.6, 0.7, "undecided"), (0.5, 0.64, "fail")])
+def test_reward_accuracy(low: float, high: float, expected: str) -> None:
+    accuracy = estimate("referee", "accuracy", (low + high) / 2, low, high, suite="hh.valid", unit="share of pairs")
+    assert outcome("`referee` ranks more than 65 %", accuracy) == expected
+
+
+@pytest.mark.parametrize(("low", "high", "expected"), [(2.0, 4.9, "pass"), (4.0, 6.0, "undecided"), (5.0, 7.0, "fail")])
+def test_dpo_kl(low: float, high: float, expected: str) -> None:
+    assert outcome("DPO stays close: KL below 5", estimate("dpo", "kl", 4.5, low, high, unit="nats per answer")) == expected
+
+
+def test_what_was_not_measured_is_undecided() -> None:
+    assert outcome("DPO wins 60 to 75 %") == "undecided"
+
+
+def test_equal_values_on_few_prompts_are_undecided() -> None:
+    accuracy = estimate("referee", "accuracy", 1.0, 1.0, 1.0, suite="hh.valid", clusters=3, method="exact-constant")
+    assert outcome("`referee` ranks", accuracy) == "undecided"
+
+
+def test_a_win_rate_by_the_model_that_ppo_was_trained_against_is_no_evidence() -> None:
+    by_reward = estimate("ppo", "win-rate-difference", 0.2, 0.1, 0.3, judge="reward", baseline="dpo", p_value=0.001)
+    assert outcome("PPO wins more often than DPO", by_reward) == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("model", "baseline", "low", "high", "expected"),
+    [
+        ("ppo", "dpo", 0.02, 0.12, "pass"),
+        ("ppo", "dpo", -0.12, -0.02, "fail"),
+        ("dpo", "ppo", 0.02, 0.12, "fail"),
+        ("dpo", "ppo", -0.12, -0.02, "pass"),
+        ("dpo", "ppo", -0.05, 0.05, "undecided"),
+    ],
+)
+def test_ppo_against_dpo(model: str, baseline: str, low: float, high: float, expected: str) -> None:
+    found = estimate(model, "win-rate-difference", (low + high) / 2, low, high, judge="truth", baseline=baseline)
+    assert outcome("PPO wins more often than DPO", found) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0, 0.1, 0.0, 0.5, 0.5, 0.5, 1.0, 1.1, 1.0], "pass"),
+        ([1.0, 1.1, 1.0, 0.5, 0.5, 0.5, 0.0, 0.1, 0.0], "fail"),
+        ([0.0, 1.0, 0.0, 0.5, 0.5, 0.5, 1.0, 0.0, 0.4], "undecided"),
+        ([0.0, 1.0], "undecided"),
+    ],
+)
+def test_reward_over_training(values: list[float], expected: str) -> None:
+    logged = [Scalar("ppo", step, "reward", value) for step, value in enumerate(values)]
+    assert outcome("the reward rises", scalars=logged) == expected
+
+
+def test_trend_is_the_difference_of_the_outer_thirds() -> None:
+    """Thirds (0, 2) and (6, 8): means 1 and 7, variances 2 and 2, so the error is sqrt((2 + 2) / 2) = sqrt 2."""
+    found = trend(list(enumerate([0.0, 2.0, 3.0, 4.0, 6.0, 8.0])))
+    assert found is not None
+    assert (found.first, found.last, found.change) == (1, 7, 6)
+    assert found.high - found.change == pytest.approx(1.959964 * math.sqrt(2), rel=1e-6)

@@ -1,0 +1,221 @@
+"""The page: one file, nothing from outside, nothing untrusted unescaped, whole even for a run that failed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import EVIL, estimate
+from harness_reports import harness_configure, harness_run_finish, sections
+from harness_reports.render import prose, write_report
+
+from harness.errors import UsageError
+from harness.rundir import RunFolder
+
+MakeRun = Callable[..., RunFolder]
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """The elements of a page, its text, and whether its tags are balanced."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).replace("\u00a0", " ").split())
+
+
+def page_of(run: RunFolder) -> Page:
+    return Page(write_report(run).read_text(encoding="utf-8"))
+
+
+def test_nothing_that_a_model_wrote_becomes_markup(make_run: MakeRun) -> None:
+    page = page_of(make_run())
+    tags = {tag for tag, _ in page.elements}
+    attributes = {name for _, attrs in page.elements for name in attrs}
+    assert not tags & {"script", "img", "b", "link", "iframe", "object", "base", "foreignobject", "image"}
+    assert not [name for name in attributes if name.startswith("on")]
+    assert page.open == []
+    assert page.text.count(" ".join(EVIL.split())) > 30
+
+
+def test_hostile_names_are_escaped_inside_charts(make_run: MakeRun) -> None:
+    found = [estimate("dpo" + EVIL, "win-rate", 0.6, 0.5, 0.7, suite="s" + EVIL, judge="j" + EVIL, baseline="sft")]
+    run = make_run(found)
+    page = page_of(run)
+    assert not {"script", "img", "b"} & {tag for tag, _ in page.elements}
+    assert page.open == []
+
+
+def test_no_request_to_anywhere(make_run: MakeRun) -> None:
+    page = page_of(make_run())
+    for _, attributes in page.elements:
+        for name in ("src", "href", "srcset", "action", "data", "poster"):
+            assert (attributes.get(name) or "#").startswith("#")
+        assert "http" not in (attributes.get("style") or "")
+    html = (make_run().path / "report.html").read_text(encoding="utf-8")
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    (policy,) = [attrs["content"] for tag, attrs in page.elements if attrs.get("http-equiv") == "Content-Security-Policy"]
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(make_run: MakeRun) -> None:
+    page = page_of(make_run())
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    used = {attrs["href"] for _, attrs in page.elements if attrs.get("href")}
+    used |= {match for _, attrs in page.elements for match in re.findall(r"url\((#[^)]+)\)", attrs.get("clip-path") or "")}
+    assert used
+    assert used <= {f"#{each}" for each in ids}
+
+
+def test_charts_have_a_title_and_a_description(make_run: MakeRun) -> None:
+    page = page_of(make_run())
+    charts = [attrs for tag, attrs in page.elements if tag == "svg"]
+    ids = {attrs.get("id") for _, attrs in page.elements}
+    assert len(charts) > 5
+    for chart in charts:
+        assert chart["role"] == "img"
+        assert {chart["aria-labelledby"], chart["aria-describedby"]} <= ids
+
+
+def test_same_folder_same_bytes(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    assert write_report(run, tmp_path / "a.html").read_bytes() == write_report(run, tmp_path / "b.html").read_bytes()
+
+
+def test_every_metric_is_in_the_table_even_an_unknown_one(make_run: MakeRun) -> None:
+    text = page_of(make_run()).text
+    assert "a-metric-nobody-knows" in text
+    assert "12 [11, 13]" in text
+    assert "+31 [12, 50] vs sft" in text
+
+
+def test_gates_show_what_was_measured(make_run: MakeRun) -> None:
+    text = page_of(make_run()).text
+    assert "pass 68 % [61, 74]" in text
+    assert "dpo length: value <= 9 missing no such estimate, or several" in text
+
+
+def test_correlation_with_the_truth_is_shown_with_the_reward_model(make_run: MakeRun) -> None:
+    assert "Rank correlation with truth on the answers to heldout 0.80 [0.70, 0.86]" in page_of(make_run()).text
+
+
+def test_cost_of_the_evaluation_is_summed_by_kind(make_run: MakeRun) -> None:
+    """12.5 s for one model and 10.5 s for the other."""
+    assert "evaluation: samples, 2 steps – – 23 s" in page_of(make_run()).text
+
+
+def test_a_failed_run_says_so_first(make_run: MakeRun) -> None:
+    stages = {
+        "sft": {"status": "done", "seconds": 1.0},
+        "dpo": {"status": "failed", "reason": "out of memory " + EVIL},
+        "ppo": {"status": "skipped", "reason": "reward failed"},
+    }
+    run = make_run(status="failed", stages=stages, error="StageError: it broke")
+    for name in ("metrics.json", "observations.jsonl", "plan.lock.json"):
+        (run.path / name).unlink()
+    page = page_of(run)
+    assert not {"script", "img"} & {tag for tag, _ in page.elements}
+    failure, verdict = page.text.index("dpo failed: out of memory"), page.text.index("No verdict")
+    assert page.text.index("StageError: it broke") < failure < verdict
+    assert "ppo skipped: reward failed" in page.text
+
+
+def test_a_run_that_only_began(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"name": "x", "status": "running"}', encoding="utf-8")
+    assert "Still running" in page_of(RunFolder(tmp_path)).text
+
+
+def test_a_damaged_folder_is_a_usage_error(make_run: MakeRun) -> None:
+    run = make_run()
+    (run.path / "metrics.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"metrics\.json"):
+        write_report(run)
+
+
+def test_failure_cases_are_counted(make_run: MakeRun) -> None:
+    text = page_of(make_run()).text
+    assert "dpo heldout Empty 1 of 30" in text
+    assert "dpo heldout Cut off at the length limit 1 of 30" in text
+    assert "ppo heldout Mostly repeats itself 1 of 30" in text
+
+
+def test_sections_of_other_plugins(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sections, "_hooks", [])
+    hook = SimpleNamespace(harness_report_sections=lambda **_: [[("Mine <b>", "<p class='mine'>hello</p>")], []])
+    harness_configure(SimpleNamespace(plugins=SimpleNamespace(hook=hook)))
+    page = page_of(make_run())
+    assert ("p", {"class": "mine"}) in page.elements
+    assert "Mine <b>" in page.text
+
+
+def test_the_hook_writes_the_report_and_says_where(make_run: MakeRun) -> None:
+    run, said = make_run(), []
+    harness_run_finish(run, said.append)
+    assert said == [f"report: {run.report_path}"]
+    assert run.report_path.is_file()
+
+
+def report_command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run `report` where importing torch raises."""
+    program = (
+        "import sys; sys.modules['torch'] = None; import click, harness_reports; "
+        "cli = click.Group(); harness_reports.harness_commands(cli); cli()"
+    )
+    command = [sys.executable, "-c", program, "report", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_report_command_needs_no_torch(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    done = report_command("latest", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / done.stdout.strip()).samefile(run.report_path)
+
+
+def test_report_command_writes_elsewhere(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    done = report_command(str(run.path), "-o", "mine.html", folder=tmp_path)
+    assert done.stdout == "mine.html\n"
+    assert (tmp_path / "mine.html").is_file()
+    assert not run.report_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("by `a`.", "by <code>a</code>."),
+        ("`<i>` & b", "<code>&lt;i&gt;</code> &amp; b"),
+        ("one ` only <i>", "one ` only &lt;i&gt;"),
+    ],
+)
+def test_prose_marks_code_and_escapes(text: str, expected: str) -> None:
+    assert prose(text) == expected

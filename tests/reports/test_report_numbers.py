@@ -1,0 +1,109 @@
+"""How numbers are written, and the small computations behind the charts."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from conftest import estimate, win_rate
+from harness_reports import text
+from harness_reports.answers import shuffled
+from harness_reports.curves import POINTS, training_curves
+from harness_reports.facts import Facts
+from harness_reports.rewards import reliability
+
+from harness.records import Message, PairScore
+from harness.rundir import Scalar
+from harness.stats import wilson
+
+
+def plain(written: str) -> str:
+    return written.replace("\u00a0", " ")
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (text.interval(win_rate("dpo", 0.68, 0.61, 0.74), 0.5), "68 % [61, 74]"),
+        (text.interval(estimate("dpo", "kl", 3.23, 2.91, 3.62, unit="nats")), "3.2 [2.9, 3.6]"),
+        (
+            text.interval(estimate("dpo", "length", -31.0, -50.0, -12.0, unit="characters", baseline="sft")),
+            "−31 [−50, −12]",
+        ),
+        (text.interval(estimate("dpo", "empty", 0.02, -0.01, 0.05, baseline="sft")), "+2 pp [−1, 5]"),
+        (text.interval(estimate("dpo", "empty", 0.02, 0.001, 0.05, baseline="sft")), "+2.0 pp [0.1, 5.0]"),
+        (text.number(0.0001234), "1.23e−04"),
+        (text.number(-0.0), "0"),
+        (text.number(1234.5), "1,234"),
+        (text.seconds(59.6), "60 s"),
+        (text.seconds(200), "3 min 20 s"),
+        (text.seconds(7500), "2 h 5 min"),
+        (text.size(3 * 2**30), "3.0 GiB"),
+        (text.amount(135_000_000), "135.0 M"),
+        (text.join(["a", "b", "c"]), "a, b and c"),
+        (text.count(1, "prompt"), "1 prompt"),
+    ],
+)
+def test_written(written: str, expected: str) -> None:
+    assert plain(written) == expected
+
+
+def pair(margin: float) -> PairScore:
+    return PairScore(
+        prompt_id=str(margin),
+        root="r",
+        suite="s",
+        model="m",
+        prompt=(Message(role="user", content="q"),),
+        chosen="c",
+        rejected="r",
+        chosen_score=margin,
+        rejected_score=0.0,
+    )
+
+
+def test_reliability_bins_by_confidence_in_the_favoured_answer() -> None:
+    """Confidence of a margin m is 1 / (1 + exp(-|m|)): 0.525 for 0.1, in the first bin, and 0.982 for 4, in the last."""
+    first, last = reliability([pair(0.1), pair(-0.1), pair(4.0), pair(4.0), pair(-4.0), pair(0.0)], 0.95)
+    assert (first.n, first.correct) == (2, 0.5)
+    assert first.confidence == pytest.approx(1 / (1 + math.exp(-0.1)))
+    assert (last.n, last.correct) == (3, pytest.approx(2 / 3))
+    assert (last.low, last.high) == wilson(2, 3, 0.95)
+
+
+def test_an_enormous_margin_is_certain() -> None:
+    (only,) = reliability([pair(-5000.0)], 0.95)
+    assert (only.confidence, only.correct) == (1.0, 0.0)
+
+
+def test_splits_share_a_panel_and_what_is_no_measure_is_left_out() -> None:
+    names = ("learning_rate", "grad_norm", "rewards/accuracies", "loss", "eval_loss")
+    facts = Facts(run={}, lock={"stages": {"dpo": {}}}, scalars=[Scalar("dpo", 1, name, 1.0) for name in names])
+    (curves,) = training_curves(facts)
+    assert [panel.title for panel in curves.panels] == ["loss", "rewards/accuracies", "grad_norm"]
+    assert [split for split, _ in curves.panels[0].lines] == ["train", "eval"]
+    assert curves.left_out == ("learning_rate",)
+
+
+def test_each_kind_of_measure_is_shown_before_the_second_of_any() -> None:
+    """Seven stages leave 24 // 7 = 3 panels for each."""
+    names = ("policy_loss", "value_loss", "reward", "score", "kl")
+    stages = [f"s{number}" for number in range(7)]
+    scalars = [Scalar(stage, 1, name, 1.0) for stage in stages for name in names]
+    found = training_curves(Facts(run={}, lock={"stages": {stage: {} for stage in stages}}, scalars=scalars))
+    assert [panel.title for panel in found[0].panels] == ["policy_loss", "reward", "kl"]
+
+
+def test_a_long_curve_is_thinned_to_means() -> None:
+    """1,000 points into 200 chunks of 5; the first holds steps 0 to 4, whose mean is 2."""
+    scalars = [Scalar("sft", step, "loss", float(step)) for step in range(1000)]
+    (curves,) = training_curves(Facts(run={}, lock={"stages": {"sft": {}}}, scalars=scalars))
+    ((_, points),) = curves.panels[0].lines
+    assert len(points) == POINTS
+    assert points[0] == (2.0, 2.0)
+
+
+def test_random_examples_depend_on_the_seed_alone() -> None:
+    ids = [f"p{number}" for number in range(20)]
+    orders = [sorted(ids, key=lambda each, seed=seed: shuffled(seed, each)) for seed in (1, 1, 2)]
+    assert orders[0] == orders[1] != orders[2]
