@@ -294,8 +294,8 @@ class Metric(Component):
     """Turns evidence into observations, one per prompt; intervals are made by `harness.stats`, never here.
 
     `scope` says when it is asked: per model and suite with its `samples`; per judge, candidate and suite with `judgements`;
-    per scoring judge, model and suite with `scores`; per reward model and suite of preferences with `pairs`. A metric that is only right for answers sampled at
-    temperature 1 without top-p sets `needs_plain_sampling`, and other sampling is refused.
+    per scoring judge, model and suite with `scores`; per reward model and suite of preferences with `pairs`. A metric that is
+    only right for answers sampled at temperature 1 without top-p sets `needs_plain_sampling`, and other sampling is refused.
     """
 
     scope: ClassVar[Literal["samples", "judgements", "scores", "pairs"]] = "samples"

@@ -43,7 +43,9 @@ def cpu_has_bf16() -> bool:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    flags = set(text.partition("flags")[2].partition("\n")[0].split()) | set(text.partition("Features")[2].partition("\n")[0].split())
+    flags = set(text.partition("flags")[2].partition("\n")[0].split()) | set(
+        text.partition("Features")[2].partition("\n")[0].split()
+    )
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
 
 

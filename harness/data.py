@@ -6,12 +6,15 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .components import Dataset
 from .errors import DataError
 from .keys import digest_rows
-from .plan.graph import DataNode, Graph
-from .records import PromptRow
+
+if TYPE_CHECKING:
+    from .plan.graph import DataNode, Graph
+    from .records import PromptRow
 
 
 class DataSets:
@@ -56,7 +59,7 @@ def load(node: DataNode, seed: int, folder: Path) -> dict[str, Dataset]:
     """
     config = node.config
     try:
-        loaded = node.source.component().load(config, folder)  # type: ignore[attr-defined]
+        loaded = node.source.component().load(config, folder)
     except DataError as error:
         raise DataError(f"data.{node.name}: {error}") from None
     dropped = {reason: count for reason, count in loaded.dropped.items() if count}
@@ -65,7 +68,9 @@ def load(node: DataNode, seed: int, folder: Path) -> dict[str, Dataset]:
     for split, rows in split_by_root(loaded.rows, config.split, seed).items():
         reference = f"{node.name}.{split}" if split else node.name
         if not rows:
-            raise DataError(f"data.{node.name}: split {split!r} is empty; {len(loaded.rows)} rows are too few for its share")
+            raise DataError(
+                f"data.{node.name}: split {split!r} is empty; {len(loaded.rows)} rows are too few for its share"
+            )
         kept = tuple(rows[: config.limit])
         sets[reference] = Dataset(reference, node.kind, kept, digest_rows(kept), dropped, config.max_dropped)
     return sets
@@ -79,8 +84,8 @@ def too_many(where: str, kept: int, dropped: Mapping[str, int], limit: float) ->
         raise DataError(f"{where}: no usable row{f' ({reasons})' if reasons else ''}; look at the file's format")
     if lost > limit * (kept + lost):
         raise DataError(
-            f"{where}: {lost} of {kept + lost} rows had to be dropped ({reasons}), more than max_dropped: {limit:g} allows; "
-            "mend the data, or raise max_dropped if that is what you expect"
+            f"{where}: {lost} of {kept + lost} rows had to be dropped ({reasons}), more than max_dropped: {limit:g} "
+            "allows; mend the data, or raise max_dropped if that is expected"
         )
 
 

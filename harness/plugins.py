@@ -78,7 +78,7 @@ class Entry:
 
     kind: str
     name: str
-    component: type[Component]
+    component: Any
     plugin: Plugin
 
     def identity(self) -> dict[str, str]:
@@ -140,7 +140,9 @@ def load_plugins(disabled: Sequence[str] = ()) -> Plugins:
     try:
         manager.check_pending()
     except pluggy.PluginValidationError as problem:
-        raise UsageError(f"plugin {manager.get_name(problem.plugin)!r}: {problem}; see harness.hookspecs for the hooks") from None
+        raise UsageError(
+            f"plugin {manager.get_name(problem.plugin)!r}: {problem}; see harness.hookspecs for the hooks"
+        ) from None
     return plugins
 
 
@@ -157,7 +159,8 @@ def _unpackaged(implementation: pluggy.HookImpl) -> Plugin:
 def source_hash(module: str) -> str:
     """SHA-256 over a module's source and that of every module of its own package, or of the engine, that it imports.
 
-    A module of the core belongs to its subpackage, such as `harness.stats`. The imports are read from the source, nothing is executed, so that a key costs no import of torch.
+    A module of the core belongs to its subpackage, such as `harness.stats`. The imports are read from the source, nothing is
+    executed, so that a key costs no import of torch.
     """
     digest = hashlib.sha256()
     for name, source in sorted(_closure(module, {}).items()):

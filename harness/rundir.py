@@ -1,10 +1,10 @@
 """The run folder: what a run writes, and all that a report reads.
 
-    plan.yaml  plan.lock.json  run.json  events.jsonl  observations.jsonl  metrics.json  report.html
-    samples/<model>/<suite>.jsonl
-    scores/<judge>/<model>/<suite>.jsonl
-    judgements/<judge>/<candidate>--<baseline>/<suite>.jsonl
-    pairs/<reward model>/<suite>.jsonl
+plan.yaml  plan.lock.json  run.json  events.jsonl  observations.jsonl  metrics.json  report.html
+samples/<model>/<suite>.jsonl
+scores/<judge>/<model>/<suite>.jsonl
+judgements/<judge>/<candidate>--<baseline>/<suite>.jsonl
+pairs/<reward model>/<suite>.jsonl
 """
 
 from __future__ import annotations

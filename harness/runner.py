@@ -97,7 +97,9 @@ class Run:
         finally:
             self.log.finish(ended)
         computed = sum(not reused for reused in self.reused.values())
-        self.progress.say(f"reused {len(self.reused) - computed} of {len(self.reused)} steps, computed {computed or 'nothing'}")
+        self.progress.say(
+            f"reused {len(self.reused) - computed} of {len(self.reused)} steps, computed {computed or 'nothing'}"
+        )
         self.plugins.hook.harness_run_finish(run=self.folder, say=self.progress.say)
         return status
 
@@ -144,7 +146,9 @@ class Run:
                     source = reference.partition(".")[0]
                     if dropped and source not in told:
                         told.add(source)
-                        yield f"data {source}: dropped " + ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+                        yield f"data {source}: dropped " + ", ".join(
+                            f"{count} {reason}" for reason, count in dropped.items()
+                        )
 
     def _base(self) -> None:
         texts = self.data.texts
@@ -276,7 +280,9 @@ class Run:
         )
         status = "reused" if result.reused else "done"
         seconds = float(result.about["seconds"])
-        self.log.stage(name, status=status, **about, **{k: v for k, v in result.about.items() if k not in {"identity", "libraries"}})
+        self.log.stage(
+            name, status=status, **about, **{k: v for k, v in result.about.items() if k not in {"identity", "libraries"}}
+        )
         trained = name in self.graph.stages
         if trained:
             self.plugins.hook.harness_stage_finish(stage=name, status=status, seconds=seconds)

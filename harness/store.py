@@ -1,8 +1,8 @@
 """The store: results under the SHA-256 of everything they depend on. What is in it is complete and never changes.
 
-    <root>/<2 hex>/<key>/           a committed result; its artifact.json is written last
-    <root>/<2 hex>/.<key>.partial/  work in progress: `output/` becomes the result, `checkpoints/` lets it go on
-    <root>/locks/<key>.lock         held while a result is computed, so that two runs share the work
+<root>/<2 hex>/<key>/           a committed result; its artifact.json is written last
+<root>/<2 hex>/.<key>.partial/  work in progress: `output/` becomes the result, `checkpoints/` lets it go on
+<root>/locks/<key>.lock         held while a result is computed, so that two runs share the work
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ class Store:
                 self._commit(key, work.output)
             except OSError as error:
                 if error.errno == errno.ENOSPC:
-                    raise StageError(f"no space left for {self.root}; free some, or choose another store with --store") from None
+                    raise StageError(
+                        f"no space left for {self.root}; free some, or choose another store with --store"
+                    ) from None
                 raise
             shutil.rmtree(partial, ignore_errors=True)
         return Result(self.folder(key), about, reused=False)

@@ -112,7 +112,7 @@ def _ppo(facts: Facts, stage: str) -> list[str]:
     if divergence and divergence.value > 10:
         sentences.append(
             f"It moved {interval(divergence)} nats per answer from its reference, far enough to exploit its reward model. "
-            "Raise the KL coefficient, lower the learning rate, or stop earlier."
+            "Raise the KL penalty (`kl_coef`), lower the learning rate, or stop earlier."
         )
     if rewards and rewards.low > 0:
         gain = f"Its reward rose by {number(rewards.change)} over training"
@@ -126,7 +126,7 @@ def _ppo(facts: Facts, stage: str) -> list[str]:
     elif rewards:
         sentences.append(
             "Its reward did not clearly rise. Train for more steps or raise the learning rate; if the KL term outweighs "
-            "the reward, lower the KL coefficient."
+            "the reward, lower `kl_coef`."
         )
     return sentences
 

@@ -104,7 +104,7 @@ def forest(name: str, points: Sequence[Point], title: str, description: str) -> 
 
 def curves(name: str, panel: Panel, description: str) -> Markup:
     """One measure over training steps."""
-    with _figure(3.3, 2.1, 0.15, 0.04, 0.13, 0.24) as (axes, buffer):
+    with _figure(3.3, 2.2, 0.19, 0.04, 0.19, 0.23) as (axes, buffer):
         for number, (split, points) in enumerate(panel.lines):
             axes.plot(
                 [x for x, _ in points],
@@ -115,7 +115,7 @@ def curves(name: str, panel: Panel, description: str) -> Markup:
                 linestyle=_STYLES[number % len(_STYLES)],
                 linewidth=1.5,
             )
-        axes.set_title(panel.title)
+        axes.set_title(panel.title, pad=14)
         axes.set_xlabel("step")
         axes.grid(axis="y")
         if len(panel.lines) > 1:

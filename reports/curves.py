@@ -16,7 +16,15 @@ POINTS = 200
 PANELS = 24
 _KINDS = tuple(
     rf"(^|[^a-z])({kind})([^a-z]|$)"
-    for kind in ("loss", "accurac(y|ies)", "margins?", "rewards?|scores?", "kl", "entropy", "grad_norm")
+    for kind in (
+        "loss",
+        "(?<!token_)accurac(y|ies)",
+        "margins?",
+        "(?<!min_)(?<!max_)(rewards?|scores?)",
+        "kl",
+        "entropy",
+        "grad_norm",
+    )
 )
 _BORING = re.compile(
     r"(^|[^a-z])(learning_rate|lr|epoch|seconds?|time|runtime|tokens|samples|steps?|memory)([^a-z]|$)", re.IGNORECASE
@@ -34,7 +42,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class StageCurves:
-    """The panels of one stage; `left_out` names what was logged and is not shown."""
+    """The panels of one stage; `left_out` names what was logged and is not shown, single values among it."""
 
     stage: str
     panels: tuple[Panel, ...]
@@ -52,8 +60,7 @@ def _stage_curves(stage: str, series: Mapping[str, Curve], most: int) -> StageCu
     measures: dict[str, list[str]] = {}
     for name in series:
         measures.setdefault(_SPLIT.sub("", name), []).append(name)
-    ranked = _ranked(measures)
-    shown = ranked[:most]
+    shown = _ranked(name for name, names in measures.items() if any(len(series[each]) > 1 for each in names))[:most]
     panels = [Panel(name, tuple((_split(each), _thin(series[each])) for each in measures[name])) for name in shown]
     left_out = sorted(each for name, names in measures.items() if name not in shown for each in names)
     return StageCurves(stage, tuple(panels), tuple(left_out))

@@ -48,7 +48,6 @@ class Method:
     seconds: str
     seconds_with_upstream: str
     options: str
-    options_named: str
     stability: str
 
 
@@ -57,7 +56,8 @@ def costs(facts: Facts) -> tuple[Cost, ...]:
     rows = []
     for stage in facts.stages:
         outcome = facts.outcomes.get(stage, {})
-        taken, tokens = outcome.get("seconds"), outcome.get("tokens")
+        counted = find(facts.series(stage), "num_tokens")
+        taken, tokens = outcome.get("seconds"), outcome.get("tokens") or (counted[-1][1] if counted else None)
         rows.append(
             Cost(
                 stage,
@@ -77,11 +77,10 @@ def methods(facts: Facts) -> tuple[Method, ...]:
     """A row for every stage that trained, in the plan's order."""
     rows = []
     for stage in facts.stages:
-        if facts.outcomes.get(stage, {}).get("status") not in {"done", "reused"}:
+        if not facts.aligner(stage) or facts.outcomes.get(stage, {}).get("status") not in {"done", "reused"}:
             continue
         rate, divergence = primary(facts, stage), facts.level_of("kl", stage)
         models, named = MODELS_IN_MEMORY.get(facts.aligner(stage), ("–", "not known for this aligner"))
-        options = [str(name) for name in facts.stages[stage].get("set") or []]
         rows.append(
             Method(
                 stage,
@@ -92,8 +91,7 @@ def methods(facts: Facts) -> tuple[Method, ...]:
                 named,
                 seconds(facts.outcomes[stage].get("seconds")),
                 seconds(_with_upstream(facts, stage)),
-                str(len(options)),
-                ", ".join(options),
+                str(len(facts.stages[stage].get("set") or ())),
                 _stability(facts, stage),
             )
         )

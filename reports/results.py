@@ -37,6 +37,7 @@ class Table:
     """A suite's results: a column per model, a row per metric and judge."""
 
     suite: str
+    reward_models: bool
     models: tuple[str, ...]
     rows: tuple[Row, ...]
 
@@ -52,10 +53,16 @@ class Detail:
 
 
 def tables(facts: Facts) -> tuple[Table, ...]:
-    """A table for every suite that has estimates."""
-    return tuple(
-        _table(facts, suite, found) for suite in facts.suites if (found := [e for e in facts.estimates if e.suite == suite])
-    )
+    """A table for every suite that has estimates, and another one for the reward models on it."""
+    found = []
+    for suite in facts.suites:
+        for scorers in (False, True):
+            estimates = [
+                each for each in facts.estimates if each.suite == suite and (each.model in facts.reward_models) == scorers
+            ]
+            if estimates:
+                found.append(_table(facts, suite, scorers, estimates))
+    return tuple(found)
 
 
 def details(facts: Facts) -> tuple[Detail, ...]:
@@ -78,7 +85,7 @@ def null_of(estimate: Estimate) -> float | None:
     return 0.5 if estimate.metric.endswith("win-rate") or estimate.metric == "accuracy" else None
 
 
-def _table(facts: Facts, suite: str, estimates: Sequence[Estimate]) -> Table:
+def _table(facts: Facts, suite: str, scorers: bool, estimates: Sequence[Estimate]) -> Table:
     order = [*facts.stages, *(each.model for each in estimates)]
     present = {each.model for each in estimates}
     models = tuple(name for name in dict.fromkeys(order) if name in present)
@@ -91,4 +98,4 @@ def _table(facts: Facts, suite: str, estimates: Sequence[Estimate]) -> Table:
             for model in models
         )
         rows.append(Row(metric, judge, "" if is_fraction(found[0]) else found[0].unit, cells))
-    return Table(suite, models, tuple(rows))
+    return Table(suite, scorers, models, tuple(rows))

@@ -70,15 +70,17 @@ def reward_models(facts: Facts) -> tuple[RewardModel, ...]:
 
 def _reward_model(facts: Facts, model: str, suite: str) -> RewardModel:
     pairs = facts.pairs.get((model, suite), ())
-    measures = []
-    for metric, name in _MEASURES.items():
-        for each in facts.select(metric, model):
-            if each.suite == suite:
-                measures.append((name, interval(each, null_of(each))))
+    measures = [
+        (name, interval(each, null_of(each)))
+        for metric, name in _MEASURES.items()
+        for each in facts.select(metric, model, suite)
+    ]
     judges = [judge for judge in facts.judges if model in facts.judge_models(judge)]
-    for each in facts.estimates:
-        if each.metric == "spearman" and each.model in (model, *judges) and each.judge:
-            measures.append((f"Rank correlation with `{each.judge}` on the answers to `{each.suite}`", interval(each)))
+    measures += [
+        (f"Rank correlation with `{each.judge}` on the answers to `{each.suite}`", interval(each))
+        for each in facts.select("spearman")
+        if each.model in (model, *judges) and each.judge
+    ]
     level = facts.estimates[0].level if facts.estimates else 0.95
     return RewardModel(model, suite, tuple(measures), reliability(pairs, level), _worst(pairs))
 

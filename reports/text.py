@@ -53,9 +53,11 @@ def is_fraction(estimate: Estimate) -> bool:
 
 
 def decimals_for(low: float, high: float, null: float | None = None) -> int:
-    """Decimals that show an interval to two digits of its half-width, and never round an end onto or over `null`."""
+    """Decimals that suit an interval's half-width, and never round one of its ends onto `null`."""
     half = (high - low) / 2
-    decimals = min(6, max(0, -math.floor(math.log10(half)))) if half > 0 else 3
+    if half <= 0:
+        return next((decimals for decimals in range(3) if round(low, decimals) == low), 3)
+    decimals = min(6, max(0, -math.floor(math.log10(half))))
     if null is not None:
         for end in (low, high):
             while end != null and decimals < 6 and round(end, decimals) == round(null, decimals):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 STATUS = {
     "running": "Still running: this report shows what there is so far.",
-    "failed": "A stage of this run failed. What follows is what was done before.",
+    "failed": "This run failed. What follows is what was done before.",
     "interrupted": "This run was interrupted. Run the plan again to go on where it stopped.",
     "gated": "This run ended because a requirement of its plan was not met.",
 }

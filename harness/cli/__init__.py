@@ -60,10 +60,10 @@ def _plugins(context: click.Context) -> None:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--no-plugin", multiple=True, metavar="NAME", help="Leave a plugin out; may be repeated.")
+@click.option("--no-plugin", multiple=True, is_eager=True, metavar="NAME", help="Leave a plugin out; may be repeated.")
 @click.version_option(package_name="alignment-harness", prog_name="harness")
 @click.pass_context
-def cli(context: click.Context, no_plugin: Sequence[str]) -> None:
+def cli(context: click.Context, /, **_: object) -> None:
     """Train alignment methods from one plan, compare them, and report every number with its uncertainty."""
     _plugins(context)
 
@@ -92,5 +92,5 @@ def _told(error: HarnessError) -> int:
     return error.status
 
 
-def _interrupt(number: int, frame: object) -> None:
+def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..rundir import RUNS
-from ..session import Session
 from .plans import load_plan, plan_arguments
+
+if TYPE_CHECKING:
+    from ..session import Session
 
 
 @click.command("check", short_help="Validate a plan; print its stages and what is in the store.")
 @plan_arguments
-@click.option("--store", type=click.Path(path_type=Path), default=RUNS / ".store", show_default=True, help="Where results are kept.")
+@click.option(
+    "--store", type=click.Path(path_type=Path), default=RUNS / ".store", show_default=True, help="Where results are kept."
+)
 @click.option("--example", is_flag=True, help="Show one tokenized training example per stage, with its loss mask.")
 @click.pass_obj
 def command(session: Session, plan: str, settings: Sequence[str], store: Path, example: bool) -> None:
@@ -22,13 +27,13 @@ def command(session: Session, plan: str, settings: Sequence[str], store: Path, e
 
     Nothing is trained.
     """
-    from ..preview import cached_stages, examples, outline
-
     graph = load_plan(session, plan, settings)
-    for line in outline(graph, cached_stages(graph, store)):
+    from ..preview import preview
+
+    seen = preview(graph, store)
+    for line in seen.outline():
         click.echo(line)
-    for text in graph.warnings:
+    for text in seen.graph.warnings:
         click.echo(f"warning: {text}", err=True)
-    if example:
-        for line in examples(graph, store):
-            click.echo(line)
+    for line in seen.examples() if example else ():
+        click.echo(line)

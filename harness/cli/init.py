@@ -7,17 +7,25 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
+from ..plan.problems import hint
 from .plans import packaged_plans
 
 
 @click.command("init", short_help="Write a plan to start from.")
 @click.argument("name", default="quickstart")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("plan.yaml"), show_default=True, help="The file to write.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("plan.yaml"),
+    show_default=True,
+    help="The file to write.",
+)
 def command(name: str, output: Path) -> None:
     """Write the packaged plan NAME to a file of your own."""
     plans = packaged_plans()
     if name not in plans:
-        raise UsageError(f"no packaged plan {name!r}; there are {', '.join(sorted(plans))}")
+        raise UsageError(f"no packaged plan {name!r}{hint(name, sorted(plans))}")
     text = plans[name].read_text(encoding="utf-8")
     try:
         with output.open("x", encoding="utf-8") as file:

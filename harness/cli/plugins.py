@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from ..session import Session
+from .plans import broken
+
+if TYPE_CHECKING:
+    from ..session import Session
 
 
 @click.group("plugins", short_help="List the installed plugins and what they add.", invoke_without_command=True)
@@ -28,4 +33,4 @@ def list_plugins(session: Session) -> None:
     for row in rows:
         click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
     for plugin in session.plugins.broken:
-        click.echo(f"plugin {plugin.name!r} ({plugin.distribution} {plugin.version}) could not be loaded: {plugin.error}", err=True)
+        click.echo(broken(plugin), err=True)

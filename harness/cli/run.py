@@ -21,7 +21,9 @@ from .plans import load_plan, plan_arguments
 @click.command("run", short_help="Train, compare and report, as a plan says.")
 @plan_arguments
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder. Default: runs/NAME/TIMESTAMP.")
-@click.option("--store", type=click.Path(path_type=Path), default=RUNS / ".store", show_default=True, help="Where results are kept.")
+@click.option(
+    "--store", type=click.Path(path_type=Path), default=RUNS / ".store", show_default=True, help="Where results are kept."
+)
 @click.option("--only", multiple=True, metavar="STAGE", help="Train this stage and what it builds on; may be repeated.")
 @click.option("--fresh", is_flag=True, help="Compute everything again, whatever the store has.")
 @click.option("--json", "as_json", is_flag=True, help="Print run folder, status and estimates as one JSON document.")
@@ -70,7 +72,9 @@ def command(
     status = run.execute()
     if as_json:
         estimates = [each.model_dump() for each in folder.estimates()]
-        click.echo(json.dumps({"run": str(folder.path), "status": folder.run()["status"], "estimates": estimates}, indent=1))
+        click.echo(
+            json.dumps({"run": str(folder.path), "status": folder.run()["status"], "estimates": estimates}, indent=1)
+        )
     else:
         click.echo(str(folder.report_path if folder.report_path.exists() else folder.path))
     return status

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
-from ..session import Session
+if TYPE_CHECKING:
+    from ..session import Session
 
 
 @click.command("schema", short_help="Print the JSON Schema of the plan, for editors.")

@@ -33,6 +33,7 @@ from .suites import load_suite
 if TYPE_CHECKING:
     from ..runner import Run
 
+
 class Evaluation:
     """The evaluation that a plan asks for, over the models that its run has made."""
 
@@ -154,7 +155,9 @@ class Evaluation:
 
             if not isinstance(judge, ScoringJudge):
                 return judge_samples(node.name, judge, node.config, models, mine.records, others.records, self.run.compute)
-            lengths = {each[0].model: {row.prompt_id: len(row.answer) for row in each} for each in (mine.records, others.records)}
+            lengths = {
+                each[0].model: {row.prompt_id: len(row.answer) for row in each} for each in (mine.records, others.records)
+            }
             return judgements_from_scores(
                 scores[node.name, candidate, suite].records, scores[node.name, baseline, suite].records, lengths
             )

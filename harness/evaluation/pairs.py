@@ -9,6 +9,7 @@ from ..components import Dataset, Evidence
 from ..lock import compute_identity
 from ..plan import MetricNode
 from ..plan.model import Bootstrap
+from ..plugins import source_hash
 from ..records import Estimate, PairScore, Preference
 from .estimates import make_estimates
 from .keep import Kept, keep, observe
@@ -34,17 +35,24 @@ def keep_pairs(run: Run, model: str, suite: str, preferences: Sequence[Preferenc
 def pair_estimates(run: Run, model: str, data: Dataset) -> list[Estimate]:
     """Every estimate that the installed metrics make of a reward model on preferences."""
     preferences = [row for row in data.rows if isinstance(row, Preference)]
-    kept = keep_pairs(run, model, data.reference, preferences, data.fingerprint)
-    evidence = Evidence(model, data.reference, {}, pairs=kept.records)
+    pairs = keep_pairs(run, model, data.reference, preferences, data.fingerprint)
     components = [run.registry.entries["metric", name] for name in run.registry.names("metric")]
-    nodes = [
-        MetricNode(entry, entry.component.measures)  # type: ignore[attr-defined]
-        for entry in components
-        if entry.component.scope == "pairs"  # type: ignore[attr-defined]
-    ]
+    nodes = [MetricNode(entry, entry.component.measures) for entry in components if entry.component.scope == "pairs"]
     measures = {measure.name: (measure, "pairs") for node in nodes for measure in node.measures}
-    observations = [each for node in nodes for each in observe(node, [evidence])]
     evaluate = run.graph.plan.evaluate
-    bootstrap = evaluate.bootstrap if evaluate else Bootstrap()
-    made = make_estimates(observations, measures, "", bootstrap, run.graph.plan.seed)
-    return [each for each in made if isinstance(each, Estimate)]
+    bootstrap, seed = (evaluate.bootstrap if evaluate else Bootstrap()), run.graph.plan.seed
+
+    def build() -> list[Estimate]:
+        evidence = Evidence(model, data.reference, {}, pairs=pairs.records)
+        observations = [each for node in nodes for each in observe(node, [evidence])]
+        made = make_estimates(observations, measures, "", bootstrap, seed)
+        return [each for each in made if isinstance(each, Estimate)]
+
+    identity = {
+        "pairs": pairs.key,
+        "metrics": [node.metric.identity() for node in nodes],
+        "bootstrap": bootstrap.model_dump(mode="json"),
+        "seed": seed,
+        "source": [source_hash("harness.evaluation.pairs"), source_hash("harness.stats")],
+    }
+    return keep(run, ("requirements", model, data.reference), identity, build, Estimate).records

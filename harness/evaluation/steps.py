@@ -74,7 +74,9 @@ def score_samples(
     ]
 
 
-def judgements_from_scores(candidate: Sequence[Score], baseline: Sequence[Score], lengths: dict[str, Any]) -> list[Judgement]:
+def judgements_from_scores(
+    candidate: Sequence[Score], baseline: Sequence[Score], lengths: dict[str, Any]
+) -> list[Judgement]:
     """The higher score wins, equal ones tie, and a pair without both scores is unscored with the reason."""
     others = {each.prompt_id: each for each in baseline}
     return [_judgement(mine, others[mine.prompt_id], lengths) for mine in candidate if mine.prompt_id in others]
@@ -112,7 +114,9 @@ def judge_samples(
     asked = [Pair(mine.prompt, mine.answer, other.answer) for mine, other in pairs]
     verdicts = judge.compare(asked, config, models, compute)
     if len(verdicts) != len(pairs):
-        raise StageError(f"judge {name!r} gave {len(verdicts)} verdicts for {len(pairs)} pairs; this is an error of its plugin")
+        raise StageError(
+            f"judge {name!r} gave {len(verdicts)} verdicts for {len(pairs)} pairs; this is an error of its plugin"
+        )
     return [
         Judgement(
             prompt_id=mine.prompt_id,

@@ -32,7 +32,9 @@ def load_suite(name: str, suite: Suite, data: DataSets, folder: Path) -> LoadedS
         preferences = tuple(row for row in source.rows if isinstance(row, Preference))
         return LoadedSuite(name, rows, digest_rows(rows), preferences, source.fingerprint)
     if suite.suite is not None:
-        with importlib.resources.as_file(importlib.resources.files("harness_benchmarks.suites") / f"{suite.suite}.jsonl") as path:
+        with importlib.resources.as_file(
+            importlib.resources.files("harness_benchmarks.suites") / f"{suite.suite}.jsonl"
+        ) as path:
             rows = tuple(read_records(path, SuiteRow))
     else:
         rows = _own(folder / str(suite.path))
@@ -46,7 +48,7 @@ def _own(path: Path) -> tuple[SuiteRow, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"suite {path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not rows:
-        raise DataError(f"suite {path}: holds no prompt; a row is {{\"id\": …, \"prompt\": …}}")
+        raise DataError(f'suite {path}: holds no prompt; a row is {{"id": …, "prompt": …}}')
     seen: set[str] = set()
     for row in rows:
         if row.id in seen:

@@ -6,4 +6,17 @@ from .gates import matching
 from .graph import BASE, Graph, JudgeNode, MetricNode, StageNode
 from .model import Gate, Plan
 
-__all__ = ["BASE", "Document", "Gate", "Graph", "JudgeNode", "MetricNode", "Plan", "StageNode", "check", "matching", "parse_document", "read_document"]
+__all__ = [
+    "BASE",
+    "Document",
+    "Gate",
+    "Graph",
+    "JudgeNode",
+    "MetricNode",
+    "Plan",
+    "StageNode",
+    "check",
+    "matching",
+    "parse_document",
+    "read_document",
+]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..errors import Problem
-from ..records import Estimate
-from .graph import Graph
-from .model import Gate
+from ..components import ScoringJudge
+from .problems import Problems, Where, hint
+
+if TYPE_CHECKING:
+    from ..records import Estimate
+    from .graph import Graph, MetricNode
+    from .model import Evaluate, Gate
 
 
 @dataclass(frozen=True)
@@ -23,25 +28,53 @@ class Expected:
 
 
 def expected_estimates(graph: Graph) -> Iterator[Expected]:
-    """The estimates of the plan's own metrics; those that only turn up in the data (per category, say) are not among them."""
+    """The estimates that a plan will make."""
     evaluate = graph.plan.evaluate
     if evaluate is None:
         return
     for node in graph.metrics:
-        scope = node.metric.component.scope  # type: ignore[attr-defined]
-        judges: Iterable[str | None] = [None] if scope in {"samples", "pairs"} else list(graph.judges)
-        models = graph.reward_models() if scope == "pairs" else graph.models()
-        for measure in node.measures:
-            for judge in judges:
-                for model in models:
-                    for suite in evaluate.suites:
-                        if scope == "pairs":
-                            yield Expected(model, measure.name, judge, suite, measure.against)
-                            continue
-                        if scope != "judgements":
-                            yield Expected(model, measure.name, judge, suite, None)
-                        if model != evaluate.baseline and (scope == "judgements" or measure.compare):
-                            yield Expected(model, measure.name, judge, suite, evaluate.baseline)
+        yield from _PER_SCOPE[node.metric.component.scope](graph, evaluate, node)
+    scorers = {name: node for name, node in graph.judges.items() if issubclass(node.judge.component, ScoringJudge)}
+    truths = [name for name, node in scorers.items() if not node.models]
+    others = dict.fromkeys([*(name for name in scorers if name not in truths), *graph.reward_models()])
+    for scorer, truth, suite in itertools.product(others, truths, evaluate.suites):
+        yield Expected(scorer, "spearman", truth, suite, None)
+
+
+def _samples(
+    graph: Graph, evaluate: Evaluate, node: MetricNode, judges: Sequence[str | None] = (None,)
+) -> Iterator[Expected]:
+    for measure, judge, model, suite in itertools.product(node.measures, judges, graph.models(), evaluate.suites):
+        yield Expected(model, measure.name, judge, suite, None)
+        if measure.compare and model != evaluate.baseline:
+            yield Expected(model, measure.name, judge, suite, evaluate.baseline)
+
+
+def _scores(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:
+    judges = [name for name, judge in graph.judges.items() if issubclass(judge.judge.component, ScoringJudge)]
+    return _samples(graph, evaluate, node, judges)
+
+
+def _judgements(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:
+    candidates = [name for name in graph.models() if name != evaluate.baseline]
+    for measure, judge, suite in itertools.product(node.measures, graph.judges, evaluate.suites):
+        for model in candidates:
+            yield Expected(model, measure.name, judge, suite, evaluate.baseline)
+        for first, second in itertools.combinations(candidates, 2):
+            yield Expected(second, f"{measure.name}-difference", judge, suite, first)
+
+
+def _pairs(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:
+    of_preferences = [
+        name
+        for name, suite in evaluate.suites.items()
+        if suite.data is not None and graph.data[suite.data.partition(".")[0]].kind == "preferences"
+    ]
+    for measure, model, suite in itertools.product(node.measures, graph.reward_models(), of_preferences):
+        yield Expected(model, measure.name, None, suite, measure.against)
+
+
+_PER_SCOPE = {"samples": _samples, "scores": _scores, "judgements": _judgements, "pairs": _pairs}
 
 
 def matching(gate: Gate, estimates: Sequence[Expected | Estimate]) -> list[Expected | Estimate]:
@@ -60,23 +93,27 @@ def matching(gate: Gate, estimates: Sequence[Expected | Estimate]) -> list[Expec
     return found
 
 
-def check_gates(graph: Graph) -> list[Problem]:
-    """Gates of the plan that match no estimate, or more than one."""
-    expected = list(expected_estimates(graph))
-    problems = []
-    for index, gate in enumerate(graph.plan.require):
-        found = matching(gate, expected)
-        if len(found) == 1:
-            continue
-        if found:
-            text = "matches several estimates: " + "; ".join(map(_described, found)) + ". Name the judge, the suite, or both"
-        else:
-            near = [each for each in expected if gate.metric == each.metric] or [e for e in expected if gate.model == e.model]
-            options = "; ".join(dict.fromkeys(map(_described, near[:6])))
-            text = f"matches no estimate of this plan{f'. Near it: {options}' if options else ''}"
-        problems.append(graph.document.problem(("require", index), text))
-    return problems
+def check_gate(gate: Gate, expected: Sequence[Expected], path: Where, problems: Problems) -> None:
+    """Note a gate that matches no estimate, or more than one."""
+    found = matching(gate, expected)
+    if len(found) > 1:
+        text = f"matches several estimates: {_listed(found)}. Name the judge, the suite, or both"
+        problems.add(path, text)
+    if found:
+        return
+    for key in ("model", "metric", "judge", "suite", "baseline"):
+        value, known = getattr(gate, key), dict.fromkeys(getattr(each, key) for each in expected)
+        if value is not None and value not in known:
+            problems.add(
+                (*path, key), f"no estimate of this plan has the {key} {value!r}{hint(value, filter(None, known))}"
+            )
+            return
+    near = [each for each in expected if (each.model, each.metric) == (gate.model, gate.metric)]
+    near = near or [each for each in expected if each.metric == gate.metric]
+    problems.add(path, f"matches no estimate of this plan. Near it: {_listed(near)}")
 
 
-def _described(each: Expected | Estimate) -> str:
-    return ", ".join(f"{key} {value}" for key in ("model", "metric", "judge", "suite") if (value := getattr(each, key)))
+def _listed(estimates: Sequence[Expected | Estimate]) -> str:
+    keys = ("model", "metric", "judge", "suite", "baseline")
+    texts = [", ".join(f"{key} {value}" for key in keys if (value := getattr(each, key))) for each in estimates]
+    return "; ".join(texts[:6]) + ("; …" if len(texts) > 6 else "")

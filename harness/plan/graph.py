@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..components import AlignerConfig, Measure, SourceConfig
-from ..plugins import Entry
-from .document import Document
-from .model import Gate, Plan
+if TYPE_CHECKING:
+    from ..components import Measure, SourceConfig
+    from ..plugins import Entry
+    from .document import Document
+    from .model import Gate, Plan
 
 BASE = "base"
 
@@ -42,7 +43,7 @@ class DataNode:
     @property
     def kind(self) -> str:
         """The kind of its rows."""
-        return str(self.source.component.gives)  # type: ignore[attr-defined]
+        return str(self.source.component.gives)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class StageNode:
 
     name: str
     aligner: Entry
-    config: AlignerConfig
+    config: Any
     slots: Mapping[str, str]
     requires: tuple[Gate, ...]
     options_set: tuple[str, ...]
@@ -59,7 +60,11 @@ class StageNode:
     @property
     def gives(self) -> str:
         """The kind of model that comes out."""
-        return str(self.aligner.component.gives)  # type: ignore[attr-defined]
+        return str(self.aligner.component.gives)
+
+    def names(self) -> list[str]:
+        """What the stage names: the fillings of its slots, and the models of its requirements."""
+        return [*self.slots.values(), *(gate.model for gate in self.requires)]
 
 
 @dataclass(frozen=True)
@@ -94,10 +99,7 @@ class Graph:
 
     def inputs(self, stage: str) -> Iterator[str]:
         """The stages that a stage builds on directly: through its slots, and through what it requires."""
-        node = self.stages[stage]
-        for name in [*node.slots.values(), *(gate.model for gate in node.requires)]:
-            if name in self.stages:
-                yield name
+        return (name for name in self.stages[stage].names() if name in self.stages)
 
     def ancestors(self, stage: str) -> set[str]:
         """Every stage that a stage builds on, directly or not."""
@@ -112,8 +114,12 @@ class Graph:
 
     def trained_on(self, stage: str) -> set[str]:
         """The data references that a stage, or one that it builds on, trained on."""
-        stages = {stage, *self.ancestors(stage)} & set(self.stages)
-        return {self.stages[name].slots[slot] for name in stages for slot in ("data",) if slot in self.stages[name].slots}
+        return {reference for name in {stage, *self.ancestors(stage)} for reference in self.own_data(name)}
+
+    def own_data(self, stage: str) -> set[str]:
+        """The data references that a stage itself trained on; what fills a slot named `valid` only measures."""
+        slots = self.stages[stage].slots if stage in self.stages else {}
+        return {name for slot, name in slots.items() if slot != "valid" and name not in self.stages and name != BASE}
 
     def models(self) -> list[str]:
         """The models whose answers are compared, the baseline first."""

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, field_validator, model_validator
 
 from ..components import GenerateOptions, Options
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}"
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
     ">": operator.gt,
     "<": operator.lt,
 }
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(NAME, text):
+        raise ValueError(f"{text!r} is no name; use up to 80 letters, digits, '-', '_' and '.', a letter or digit first")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME}$"})]
 
 
 def _bound(text: str) -> str:
@@ -29,7 +38,19 @@ def _bound(text: str) -> str:
 Bound = Annotated[str, AfterValidator(_bound)]
 
 
-class Gate(Options):
+class Section(Options):
+    """A part of a plan. An option with nothing after its key is an option left out, unless it has no default."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _left_out(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {key: value for key, value in values.items() if value is not None or key not in optional}
+
+
+class Gate(Section):
     """A requirement on one estimate: its value, or an end of its interval, against a bound such as ">= 0.65"."""
 
     model: Name
@@ -54,8 +75,8 @@ class Gate(Options):
     def holds(self, estimate: Any) -> bool:
         """Whether an estimate meets the bound."""
         ((part, bound),) = self.bounds().items()
-        comparison, number = re.match(r"(>=|<=|>|<)\s*(.*)", bound).groups()  # type: ignore[union-attr]
-        return _COMPARISONS[comparison](getattr(estimate, part), float(number))
+        comparison = next(each for each in _COMPARISONS if bound.startswith(each))
+        return _COMPARISONS[comparison](getattr(estimate, part), float(bound.removeprefix(comparison)))
 
     def __str__(self) -> str:
         ((part, bound),) = self.bounds().items()
@@ -63,7 +84,7 @@ class Gate(Options):
         return f"{self.model} {self.metric}{where}: {part} {bound}"
 
 
-class TinyBase(Options):
+class TinyBase(Section):
     """A fresh Llama-architecture model with a tokenizer trained on the plan's data."""
 
     type: Literal["tiny"]
@@ -81,7 +102,14 @@ class TinyBase(Options):
         return self
 
 
-class Suite(Options):
+def _base_kind(value: object) -> str:
+    return "tiny" if isinstance(value, Mapping | TinyBase) else "name"
+
+
+Base = Annotated[Annotated[str, Tag("name")] | Annotated[TinyBase, Tag("tiny")], Discriminator(_base_kind)]
+
+
+class Suite(Section):
     """Prompts that every model answers: from a split of the plan's data, a packaged suite, or a JSON-lines file."""
 
     data: str | None = None
@@ -96,14 +124,14 @@ class Suite(Options):
         return self
 
 
-class Bootstrap(Options):
+class Bootstrap(Section):
     """How intervals are made."""
 
     resamples: int = Field(default=10_000, ge=100, le=1_000_000)
     level: float = Field(default=0.95, gt=0.5, lt=1)
 
 
-class Evaluate(Options):
+class Evaluate(Section):
     """What is measured, on what, against what, by whom. `reference` names preferences whose chosen answers set a scale."""
 
     baseline: Name
@@ -124,18 +152,18 @@ class Evaluate(Options):
         return values
 
 
-class Report(Options):
+class Report(Section):
     """How the report is headed."""
 
     title: str | None = None
 
 
-class Plan(Options):
+class Plan(Section):
     """A plan: one starting model, data, the stages that train on it, and how they are compared."""
 
     name: Name
     seed: int = Field(default=0, ge=0, lt=2**31)
-    base: str | TinyBase
+    base: Base
     revision: str | None = None
     trust_remote_code: bool = False
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

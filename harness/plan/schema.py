@@ -12,18 +12,22 @@ def plan_schema(registry: Registry) -> dict[str, Any]:
     """The schema that an editor checks and completes plans with (JSON Schema 2020-12)."""
     schema = Plan.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    properties = schema["properties"]
-    properties["data"]["additionalProperties"] = _any_of(registry, "source", schema)
-    properties["stages"]["additionalProperties"] = _any_of(registry, "aligner", schema)
-    schema["$defs"]["Evaluate"]["properties"]["judges"]["additionalProperties"] = _any_of(registry, "judge", schema)
+    evaluate = schema["$defs"]["Evaluate"]["properties"]
+    for section, kind in (
+        (schema["properties"]["data"], "source"),
+        (schema["properties"]["stages"], "aligner"),
+        (evaluate["judges"], "judge"),
+    ):
+        # In place of pydantic's `patternProperties`, which take an entry whatever it holds.
+        (pattern,) = section.pop("patternProperties")
+        section["propertyNames"] = {"pattern": pattern}
+        section["additionalProperties"] = {
+            "anyOf": [_component(registry.component(kind, name), kind, schema) for name in registry.names(kind)]
+        }
     metrics = registry.names("metric")
     measures = [measure.name for name in metrics for measure in registry.component("metric", name).measures]
-    schema["$defs"]["Evaluate"]["properties"]["metrics"]["items"] = {"enum": sorted({*metrics, *measures})}
+    evaluate["metrics"]["items"] = {"enum": sorted({*metrics, *measures})}
     return schema
-
-
-def _any_of(registry: Registry, kind: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [_component(registry.component(kind, name), kind, schema) for name in registry.names(kind)]}
 
 
 def _component(component: Any, kind: str, schema: dict[str, Any]) -> dict[str, Any]:

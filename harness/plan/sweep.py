@@ -4,99 +4,166 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from ..errors import Problem
-from .document import Document
+from .problems import hint
+
+if TYPE_CHECKING:
+    from ..errors import Problem
+    from ..plugins import Registry
+    from .document import Document
+    from .yaml_text import Path_
+
+MOST = 200
+Axes = dict[str, list[Any]]
 
 
-def expand_sweep(document: Document) -> list[Problem]:
+def expand_sweep(document: Document, registry: Registry) -> list[Problem]:
     """Replace swept stages in the document's values, in place; returns the problems of the sweep itself.
 
     `sweep: {dpo.beta: [0.05, 0.1]}` turns `dpo` into `dpo-beta-0.05` and `dpo-beta-0.1`; stages, candidates and gates that
     name `dpo` are repeated for each.
     """
-    values = document.values
-    sweep, stages = values.get("sweep"), values.get("stages")
+    sweep, stages = document.values.get("sweep"), document.values.get("stages")
     if not isinstance(sweep, Mapping) or not isinstance(stages, Mapping):
         return []
     problems = []
-    axes: dict[str, dict[str, Sequence[Any]]] = {}
-    for key, options in sweep.items():
-        stage, _, option = str(key).partition(".")
-        if not isinstance(stages.get(stage), Mapping) or not option:
-            problems.append(document.problem(("sweep", key), 'write STAGE.OPTION, with a stage of this plan, such as "dpo.beta"'))
-        elif not isinstance(options, list) or not options:
-            problems.append(document.problem(("sweep", key), "a sweep is a list of values"))
+    swept: dict[str, Axes] = {}
+    for key, values in sweep.items():
+        stage, option = _split(key, stages)
+        if text := _fault(key, option, values, stages):
+            problems.append(document.problem(("sweep", key), text))
         else:
-            axes.setdefault(stage, {})[option] = options
+            swept.setdefault(stage, {})[option] = values
+    count = sum(math.prod(map(len, axes.values())) for axes in swept.values())
+    if count > MOST:
+        problems.append(document.problem(("sweep",), f"makes {count} stages; at most {MOST} in one plan"))
     if problems:
         return problems
-    for stage, swept in axes.items():
-        _expand(document, stage, swept)
-    return []
+
+    def affected(stage: str) -> set[str]:
+        return _descendants(document.values["stages"], stage, registry)
+
+    # What builds on another swept stage comes first: its variants are then repeated with everything else that does.
+    for stage in sorted(swept, key=lambda each: len(affected(each))):
+        problems += _expand(document, stage, swept[stage], affected(stage), registry)
+    return problems
 
 
-def _expand(document: Document, stage: str, swept: Mapping[str, Sequence[Any]]) -> None:
-    settings = [dict(zip(swept, combination, strict=True)) for combination in itertools.product(*swept.values())]
-    variants = [("".join(f"-{option}-{_short(value)}" for option, value in setting.items()), setting) for setting in settings]
+def _split(key: str, stages: Mapping[str, Any]) -> tuple[str, str]:
+    """Stage and option of a sweep's key; a stage's name may hold dots."""
+    for stage in sorted(stages, key=len, reverse=True):
+        if key.startswith(f"{stage}."):
+            return stage, key.removeprefix(f"{stage}.")
+    return "", ""
+
+
+def _fault(key: str, option: str, values: Any, stages: Mapping[str, Any]) -> str | None:
+    if not option:
+        return f"write STAGE.OPTION, with a stage of this plan, such as dpo.beta{hint(key.partition('.')[0], stages)}"
+    if not isinstance(values, list) or not values:
+        return "a sweep is a list of values"
+    if not all(isinstance(value, str | int | float) for value in values):
+        return "a sweep's values are numbers or text"
+    names = [_short(value) for value in values]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        return f"{twice[0]} stands twice; each value names a stage of its own"
+    return None
+
+
+def _expand(document: Document, stage: str, axes: Axes, affected: set[str], registry: Registry) -> list[Problem]:
+    """Replace one stage, and what builds on it, by their variants."""
     values = document.values
-    affected = _descendants(values["stages"], stage)
+    if not isinstance(values["stages"].get(stage), Mapping):
+        return []
+    variants = list(_variants(axes))
+    problems: list[Problem] = []
+    copies: list[tuple[Path_, Path_]] = []
     stages: dict[str, Any] = {}
     for name, options in values["stages"].items():
-        if name not in affected:
-            stages[name] = options
-            continue
-        for suffix, setting in variants:
+        for suffix, chosen in variants if name in affected else [("", {})]:
             variant = copy.deepcopy(options)
-            for key, value in variant.items():
-                if isinstance(value, str) and value in affected and key != "aligner":
-                    variant[key] = value + suffix
-            for gate in variant.get("requires") or []:
-                if isinstance(gate, dict) and gate.get("model") in affected:
-                    gate["model"] += suffix
+            for holder, key in _inputs(variant, registry) if suffix else ():
+                if holder[key] in affected:
+                    holder[key] += suffix
+            new = name + suffix
+            if suffix:
+                copies.append((("stages", name), ("stages", new)))
             if name == stage:
-                variant.update(setting)
-            stages[name + suffix] = variant
-            _copy_lines(document, ("stages", name), ("stages", name + suffix))
+                variant.update({option: axes[option][index] for option, index in chosen.items()})
+                copies += [(("sweep", f"{stage}.{o}", index), ("stages", new, o)) for o, index in chosen.items()]
+            if suffix and new in values["stages"]:
+                problems.append(
+                    document.problem(("stages", new), "the sweep makes a stage of this name too; rename this one")
+                )
+            stages[new] = variant
     values["stages"] = stages
+    document.copy_places(copies)
     suffixes = [suffix for suffix, _ in variants]
     evaluate = values.get("evaluate")
-    if isinstance(evaluate, dict) and isinstance(evaluate.get("candidates"), list):
-        evaluate["candidates"] = [
-            each for name in evaluate["candidates"] for each in ([name + s for s in suffixes] if name in affected else [name])
-        ]
-    if isinstance(values.get("require"), list):
-        values["require"] = [
-            each
-            for gate in values["require"]
-            for each in (
-                [{**gate, "model": gate["model"] + s} for s in suffixes]
-                if isinstance(gate, dict) and gate.get("model") in affected
-                else [gate]
-            )
-        ]
+    if isinstance(evaluate, dict):
+        _repeat(document, evaluate, ("evaluate", "candidates"), lambda name: _variants_of(name, affected, suffixes))
+    _repeat(
+        document,
+        values,
+        ("require",),
+        lambda gate: (
+            [{**gate, "model": model} for model in _variants_of(gate.get("model"), affected, suffixes)]
+            if isinstance(gate, Mapping)
+            else [gate]
+        ),
+    )
+    return problems
 
 
-def _descendants(stages: Mapping[str, Any], stage: str) -> set[str]:
-    affected = {stage}
-    while True:
-        more = {
-            name
-            for name, options in stages.items()
-            if isinstance(options, Mapping) and any(isinstance(value, str) and value in affected for value in options.values())
-        }
-        if more <= affected:
-            return affected
-        affected |= more
+def _variants(axes: Axes) -> Iterator[tuple[str, dict[str, int]]]:
+    """Every combination: the suffix of its stage's name, and the index of each option's value."""
+    for indices in itertools.product(*(range(len(values)) for values in axes.values())):
+        chosen = dict(zip(axes, indices, strict=True))
+        yield "".join(f"-{option}-{_short(axes[option][index])}" for option, index in chosen.items()), chosen
+
+
+def _variants_of(name: Any, affected: set[str], suffixes: Sequence[str]) -> list[Any]:
+    return [name + suffix for suffix in suffixes] if isinstance(name, str) and name in affected else [name]
+
+
+def _repeat(document: Document, holder: dict[str, Any], path: Path_, variants: Callable[[Any], list[Any]]) -> None:
+    """Replace each item of the list at the path's last key by its variants, which stand where it stood."""
+    items = holder.get(str(path[-1]))
+    if not isinstance(items, list):
+        return
+    repeated = [(index, each) for index, item in enumerate(items) for each in variants(item)]
+    holder[str(path[-1])] = [each for _, each in repeated]
+    document.copy_places([((*path, old), (*path, new)) for new, (old, _) in enumerate(repeated)])
+
+
+def _descendants(stages: Mapping[str, Any], stage: str, registry: Registry) -> set[str]:
+    """A stage and every stage that builds on it."""
+    inputs = {name: {holder[key] for holder, key in _inputs(options, registry)} for name, options in stages.items()}
+    found = {stage}
+    while more := {name for name, names in inputs.items() if names & found} - found:
+        found |= more
+    return found
+
+
+def _inputs(options: Any, registry: Registry) -> Iterator[tuple[dict[str, Any], str]]:
+    """Where a stage names others, as the mapping and the key that hold the name: its slots, and what it requires."""
+    if not isinstance(options, dict):
+        return
+    name = options.get("aligner")
+    aligner = registry.get("aligner", name) if isinstance(name, str) else None
+    for slot in aligner.component.takes if aligner else ():
+        if isinstance(options.get(slot), str):
+            yield options, slot
+    requires = options.get("requires")
+    for gate in requires if isinstance(requires, list) else ():
+        if isinstance(gate, dict) and isinstance(gate.get("model"), str):
+            yield gate, "model"
 
 
 def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-
-
-def _copy_lines(document: Document, old: tuple[str, ...], new: tuple[str, ...]) -> None:
-    for path, line in list(document.lines.items()):
-        if path[: len(old)] == old:
-            document.lines[(*new, *path[len(old) :])] = line
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else f"{value:g}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from .graph import Graph
+if TYPE_CHECKING:
+    from .graph import Graph
 
 
 def judge_warnings(graph: Graph) -> Iterator[str]:
@@ -19,13 +21,8 @@ def judge_warnings(graph: Graph) -> Iterator[str]:
                         f"judge {judge.name!r} uses {model!r}, and {candidate!r} was trained against it: its verdict on "
                         f"{candidate!r} is circular. Judge with a reward model that nothing trains against."
                     )
-                elif shared := sorted(_own_data(graph, model) & graph.trained_on(candidate)):
+                elif shared := sorted(graph.own_data(model) & graph.trained_on(candidate)):
                     yield (
-                        f"judge {judge.name!r} ({model!r}) learned from {', '.join(shared)}, which {candidate!r} trained on "
-                        "too: they share their mistakes. Train the judge on a split of its own."
+                        f"judge {judge.name!r} ({model!r}) learned from {', '.join(shared)}, which {candidate!r} trained "
+                        "on too: they share their mistakes. Train the judge on a split of its own."
                     )
-
-
-def _own_data(graph: Graph, stage: str) -> set[str]:
-    slots = graph.stages[stage].slots if stage in graph.stages else {}
-    return {slots["data"]} if "data" in slots else set()

@@ -19,7 +19,7 @@ ROUNDING = 1e-12
 """Numbers that differ by less than this share of their size are equal but for rounding."""
 
 
-class TooFewPrompts(StageError):  # noqa: N818 - says what is wrong, like the other errors of the project
+class TooFewPrompts(StageError):
     """The observations are too few for any interval; the estimate has to be left out."""
 
 

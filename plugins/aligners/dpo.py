@@ -53,7 +53,8 @@ class DPO(harness.Aligner):
         pairs, counts = tokenize_preferences(data.rows, tokenizer, config.max_length)  # type: ignore[arg-type]
         tell_counts(len(pairs), counts, data, context)
         rows = [
-            {"prompt_ids": pair.prompt_ids, "chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids} for pair in pairs
+            {"prompt_ids": pair.prompt_ids, "chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids}
+            for pair in pairs
         ]
         arguments = training_arguments(
             DPOConfig,

@@ -55,4 +55,6 @@ class RewardModel(harness.Aligner):
         arguments = training_arguments(
             RewardConfig, config, context, center_rewards_coefficient=config.center_rewards_coefficient
         )
-        train(RewardTrainer(model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer), context)
+        train(
+            RewardTrainer(model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer), context
+        )

@@ -43,7 +43,7 @@ def training_arguments(
         "save_total_limit": 2,
         "bf16": compute.precision == "bf16",
         "use_cpu": compute.device == "cpu",
-        "gradient_checkpointing": False,
+        "activation_checkpointing": False,
         "dataloader_pin_memory": compute.device == "cuda",
         "disable_tqdm": True,
         "report_to": "none",
@@ -54,14 +54,16 @@ def training_arguments(
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
-        raise harness.StageError(f"stage {context.name!r}: {str(error).partition(chr(10))[0]}; look at its options") from error
+        raise harness.StageError(
+            f"stage {context.name!r}: {str(error).partition(chr(10))[0]}; look at its options"
+        ) from error
 
 
 def train(trainer: Trainer, context: harness.StageContext) -> None:
     """Train to the end, from the last good checkpoint if there is one, and leave the model in `context.output`."""
     from transformers import PrinterCallback
 
-    from harness.engine.models import save_model
+    from harness.engine.models import quiet, save_model
 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_callback(context))
@@ -70,7 +72,8 @@ def train(trainer: Trainer, context: harness.StageContext) -> None:
         step = _step(checkpoint)
         context.note(f"goes on from its checkpoint at step {step}")
         context.rewind(step)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with quiet():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     save_model(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, context.output)
 
 

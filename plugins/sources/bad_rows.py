@@ -1,4 +1,4 @@
-"""Why a preference is of no use; the reasons are counted and shown."""
+"""Why a row is of no use; the reasons are counted and shown."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ MISSING = "missing field"
 EMPTY = "empty answer"
 IDENTICAL = "identical pair"
 UNSHARED = "prompts that differ"
+INVALID = "invalid value"
 
 
 def fault(chosen: str, rejected: str) -> str | None:

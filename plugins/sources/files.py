@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,14 @@ import harness
 JSON_LINES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 
 
-def read_rows(path: str, folder: Path, *, name: str | None, split: str, revision: str | None) -> Iterator[dict[str, Any]]:
-    """Rows of a local file, of the files of a local folder, or of a Hub data set, in order.
+def read_rows(path: str, folder: Path, *, subset: str | None, split: str, revision: str | None) -> Iterator[dict[str, Any]]:
+    """Rows of a local file, of all files of a local folder, or of a Hub data set, in order.
 
-    `name` is a Hub configuration (for a local folder, a folder inside it); `split` and `revision` are the Hub's. Raises DataError.
+    `subset` is a folder inside it; `split` and `revision` are the Hub's. Raises DataError.
     """
     local = folder / Path(path).expanduser()
     if local.is_dir():
-        local = local / name if name else local
+        local = local / subset if subset else local
         files = sorted(each for each in local.rglob("*") if each.name.endswith((*JSON_LINES, ".parquet")))
         if not files:
             raise harness.DataError(f"{local}: no .jsonl, .jsonl.gz or .parquet file in this folder")
@@ -31,7 +32,7 @@ def read_rows(path: str, folder: Path, *, name: str | None, split: str, revision
     elif path.startswith((".", "/", "~")) or path.endswith((*JSON_LINES, ".parquet")):
         raise harness.DataError(f"{path}: no such file; paths count from the plan's folder")
     else:
-        yield from _read_hub(path, name, split, revision)
+        yield from _read_hub(path, subset, split, revision)
 
 
 def _read_file(path: Path) -> Iterator[dict[str, Any]]:
@@ -42,7 +43,9 @@ def _read_file(path: Path) -> Iterator[dict[str, Any]]:
         raise harness.DataError(f"{path}: expected a .jsonl, .jsonl.gz or .parquet file")
     number = 0
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        with (
+            gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig") as file
+        ):
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
@@ -52,7 +55,7 @@ def _read_file(path: Path) -> Iterator[dict[str, Any]]:
                 yield row
     except json.JSONDecodeError as error:
         raise harness.DataError(f"{path}:{number}: not valid JSON: {error.msg}; expected one object a line") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         text = getattr(error, "strerror", None) or str(error)
         raise harness.DataError(f"{path}: cannot be read after line {number}: {text}") from None
 
@@ -62,16 +65,17 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
     from pyarrow import parquet
 
     try:
-        yield from parquet.read_table(path).to_pylist()
+        for batch in parquet.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
     except (OSError, pyarrow.ArrowException) as error:
         raise harness.DataError(f"{path}: not a readable Parquet file: {str(error).partition(chr(10))[0]}") from None
 
 
-def _read_hub(path: str, name: str | None, split: str, revision: str | None) -> Iterator[dict[str, Any]]:
+def _read_hub(path: str, subset: str | None, split: str, revision: str | None) -> Iterator[dict[str, Any]]:
     from datasets import load_dataset
 
     try:
-        yield from load_dataset(path, data_dir=name, split=split, revision=revision)
+        yield from load_dataset(path, data_dir=subset, split=split, revision=revision)
     except Exception as error:  # the Hub's client raises many kinds, and each means that these rows cannot be had
         text = str(error).partition("\n")[0]
         raise harness.DataError(f"{path}: neither a local file nor a data set that the Hub gave: {text}") from None
@@ -85,3 +89,8 @@ def messages(value: Any) -> harness.Prompt | None:
         return tuple(harness.Message(role=each["role"], content=each["content"]) for each in value)
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def root(prompt: harness.Prompt) -> str:
+    """What groups the prompts of one conversation: its first user turn."""
+    return next((message.content for message in prompt if message.role == "user"), prompt[0].content)

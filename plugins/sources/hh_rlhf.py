@@ -1,21 +1,19 @@
-"""Anthropic's hh-rlhf: human preferences between two dialogues that differ in their last answer."""
+"""Anthropic's hh-rlhf (Bai et al. 2022, arXiv 2204.05862): pairs of dialogues that differ in their last answer."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from pydantic import Field
+from typing import Any, Literal
 
 import harness
 
 from .bad_rows import MISSING, UNSHARED, fault
-from .files import read_rows
+from .tables import TableConfig, load_table
 
 TURN = re.compile(r"\n\n(Human|Assistant):")
-ROLES = {"Human": "user", "Assistant": "assistant"}
+ROLES: dict[str, Literal["user", "assistant"]] = {"Human": "user", "Assistant": "assistant"}
 
 
 class HHRLHF(harness.Source):
@@ -24,31 +22,19 @@ class HHRLHF(harness.Source):
     name = "hh-rlhf"
     gives = "preferences"
 
-    class Config(harness.SourceConfig):
+    class Config(TableConfig):
         """`path` is a Hub id, a .jsonl or .jsonl.gz file, or a folder of them; `subset` is a folder of it."""
 
         path: str = "Anthropic/hh-rlhf"
-        subset: str | None = None
-        revision: str | None = None
-        part: str = Field(default="train", description="the Hub's own split to read from")
 
     def load(self, config: Config, folder: Path) -> harness.Loaded:
         """All pairs that share their prompt; the root is the first human turn. Raises DataError."""
-        dropped: Counter[str] = Counter()
-        rows = []
-        source = read_rows(config.path, folder, name=config.subset, split=config.part, revision=config.revision)
-        for number, row in enumerate(source):
-            pair = _pair(row, number)
-            if isinstance(pair, str):
-                dropped[pair] += 1
-            else:
-                rows.append(pair)
-        return harness.Loaded(rows, dropped)
+        return load_table(config, folder, "hh", _pair)
 
 
-def _pair(row: dict[str, Any], number: int) -> harness.Preference | str:
+def _pair(row: dict[str, Any], identity: str) -> harness.Preference | str:
     """A preference, or why there is none."""
-    chosen, rejected = _dialogue(row.get("chosen")), _dialogue(row.get("rejected"))
+    chosen, rejected = _turns(row.get("chosen")), _turns(row.get("rejected"))
     if chosen is None or rejected is None:
         return MISSING
     if chosen[:-1] != rejected[:-1]:
@@ -56,25 +42,28 @@ def _pair(row: dict[str, Any], number: int) -> harness.Preference | str:
     answers = chosen[-1].content, rejected[-1].content
     if reason := fault(*answers):
         return reason
-    prompt = tuple(chosen[:-1])
-    return harness.Preference(id=f"hh-{number:06d}", root=prompt[0].content, prompt=prompt, chosen=answers[0], rejected=answers[1])
+    prompt = _alternating(chosen[:-1])
+    return harness.Preference(id=identity, root=chosen[0].content, prompt=prompt, chosen=answers[0], rejected=answers[1])
 
 
-def _dialogue(text: Any) -> list[harness.Message] | None:
-    """The turns of a dialogue that begins with a human and ends with the assistant, or None.
-
-    Turns of one speaker in a row are joined, as some chat templates want the roles to alternate.
-    """
+def _turns(text: Any) -> list[harness.Message] | None:
+    """The turns of a dialogue that begins with the human and ends with the assistant, or None."""
     if not isinstance(text, str):
         return None
-    _, *parts = TURN.split(text)
-    turns: list[harness.Message] = []
-    for speaker, content in zip(parts[::2], parts[1::2], strict=True):
-        role: Any = ROLES[speaker]
-        if turns and turns[-1].role == role:
-            joined = f"{turns.pop().content}\n\n{content.strip()}"
-            turns.append(harness.Message(role=role, content=joined))
-        else:
-            turns.append(harness.Message(role=role, content=content.strip()))
-    complete = len(turns) >= 2 and turns[0].role == "user" and turns[-1].role == "assistant"
+    before, *parts = TURN.split(text)
+    turns = [
+        harness.Message(role=ROLES[speaker], content=content.strip())
+        for speaker, content in zip(parts[::2], parts[1::2], strict=True)
+    ]
+    complete = len(turns) >= 2 and turns[0].role == "user" and turns[-1].role == "assistant" and not before.strip()
     return turns if complete else None
+
+
+def _alternating(turns: Sequence[harness.Message]) -> harness.Prompt:
+    """Turns with those of one speaker in a row joined, as some chat templates want the roles to alternate."""
+    joined: list[harness.Message] = []
+    for turn in turns:
+        if joined and joined[-1].role == turn.role:
+            turn = harness.Message(role=turn.role, content=f"{joined.pop().content}\n\n{turn.content}")
+        joined.append(turn)
+    return tuple(joined)

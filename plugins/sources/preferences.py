@@ -2,82 +2,61 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
+import itertools
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 import harness
 
-from .bad_rows import MISSING, UNSHARED, fault
-from .files import messages, read_rows
+from .bad_rows import IDENTICAL, MISSING, UNSHARED, fault
+from .files import messages, root
+from .tables import TableConfig, load_table
 
 
 class Preferences(harness.Source):
-    """JSON lines, Parquet, or a Hub data set, with `chosen`, `rejected` and mostly `prompt`; optionally `margin`, `id`."""
+    """JSON lines, Parquet, or a Hub data set, with `chosen`, `rejected` and mostly `prompt`.
+
+    `margin`, `category` and `id` are kept where a row has them. Text without a `prompt` is split at the last white space of
+    what both texts begin with: answers that begin with the same words lose these to the prompt, as with TRL's
+    `extract_prompt`. Conversations without one are split before their last message.
+    """
 
     name = "preferences"
     gives = "preferences"
+    Config = TableConfig
 
-    class Config(harness.SourceConfig):
-        """`path` is a file, a folder or a Hub id; `subset` a folder in it, `part` the Hub's own split."""
-
-        path: str
-        subset: str | None = None
-        revision: str | None = None
-        part: str = Field(default="train", description="the Hub's own split to read from")
-
-    def load(self, config: Config, folder: Path) -> harness.Loaded:
+    def load(self, config: TableConfig, folder: Path) -> harness.Loaded:
         """All good pairs; the root is the first user turn. Raises DataError."""
-        dropped: Counter[str] = Counter()
-        rows = []
-        source = read_rows(config.path, folder, name=config.subset, split=config.part, revision=config.revision)
-        for number, row in enumerate(source):
-            pair = _pair(row, number)
-            if isinstance(pair, str):
-                dropped[pair] += 1
-            else:
-                rows.append(pair)
-        return harness.Loaded(rows, dropped)
+        return load_table(config, folder, "row", _pair)
 
 
-def _pair(row: dict[str, Any], number: int) -> harness.Preference | str:
-    parts = _parts(row)
+def _pair(row: dict[str, Any], identity: str) -> harness.Preference | str:
+    parts = _parts(row.get("prompt"), row.get("chosen"), row.get("rejected"))
     if isinstance(parts, str):
         return parts
     prompt, chosen, rejected = parts
     if reason := fault(chosen, rejected):
         return reason
-    margin = row.get("margin")
+    margin, category = row.get("margin"), row.get("category")
     return harness.Preference(
-        id=str(row.get("id", f"row-{number:06d}")),
-        root=next((message.content for message in prompt if message.role == "user"), prompt[0].content),
+        id=identity,
+        root=root(prompt),
         prompt=prompt,
         chosen=chosen,
         rejected=rejected,
         margin=float(margin) if isinstance(margin, int | float) else None,
-        category=row["category"] if isinstance(row.get("category"), str) else None,
+        category=category if isinstance(category, str) else None,
     )
 
 
-def _parts(row: dict[str, Any]) -> tuple[harness.Prompt, str, str] | str:
+def _parts(prompt: Any, chosen: Any, rejected: Any) -> tuple[harness.Prompt, str, str] | str:
     """Prompt, chosen and rejected answer of a row in any of the formats, or why there are none."""
-    prompt, chosen, rejected = row.get("prompt"), row.get("chosen"), row.get("rejected")
     if isinstance(chosen, str) and isinstance(rejected, str):
-        if prompt is None:
-            shared = _shared_text(chosen, rejected)
-            prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
-            if not prompt.strip():
-                return UNSHARED
-        if not isinstance(prompt, str) or not prompt.strip():
-            return MISSING
-        return (harness.Message(role="user", content=prompt.strip()),), chosen.strip(), rejected.strip()
+        return _standard(prompt, chosen, rejected)
     good, bad = messages(chosen), messages(rejected)
     if good is None or bad is None:
         return MISSING
-    before = messages(prompt) if prompt is not None else ()
+    before = _before(prompt, good)
     if before is None:
         return MISSING
     good, bad = (*before, *good), (*before, *bad)
@@ -88,7 +67,32 @@ def _parts(row: dict[str, Any]) -> tuple[harness.Prompt, str, str] | str:
     return good[:-1], good[-1].content.strip(), bad[-1].content.strip()
 
 
-def _shared_text(chosen: str, rejected: str) -> int:
-    """Where the prompt that two texts share ends: at the last white space of their common beginning."""
-    common = os.path.commonprefix([chosen, rejected])
-    return max(common.rfind(" "), common.rfind("\n")) + 1
+def _standard(prompt: Any, chosen: str, rejected: str) -> tuple[harness.Prompt, str, str] | str:
+    if prompt is None:
+        if chosen == rejected:
+            return IDENTICAL
+        shared = _shared(chosen, rejected)
+        prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
+        if not prompt.strip():
+            return UNSHARED
+    if not isinstance(prompt, str) or not prompt.strip():
+        return MISSING
+    return (harness.Message(role="user", content=prompt.strip()),), chosen.strip(), rejected.strip()
+
+
+def _before(prompt: Any, chosen: harness.Prompt) -> harness.Prompt | None:
+    """The messages before those of `chosen`; None for a prompt that is no such thing.
+
+    Some data sets give the prompt as text beside whole conversations that begin with it.
+    """
+    if prompt is None:
+        return ()
+    if isinstance(prompt, str):
+        return (harness.Message(role="user", content=prompt.strip()),) if chosen[0].role == "assistant" else ()
+    return messages(prompt)
+
+
+def _shared(chosen: str, rejected: str) -> int:
+    """Where the prompt that two texts share ends: after the last white space of their common beginning."""
+    pairs = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False))
+    return max((end for end, (letter, _) in enumerate(pairs, 1) if letter.isspace()), default=0)

@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
-
-from pydantic import Field
 
 import harness
 
 from .bad_rows import MISSING
-from .files import messages, read_rows
+from .files import messages, root
+from .tables import TableConfig, load_table
 
 
 class Prompts(harness.Source):
-    """JSON lines, Parquet, or a Hub data set, with `prompt`: text or chat messages."""
+    """JSON lines, Parquet, or a Hub data set, with `prompt`: text or chat messages; optionally `id`, `category`."""
 
     name = "prompts"
     gives = "prompts"
+    Config = TableConfig
 
-    class Config(harness.SourceConfig):
-        """`path` is a file, a folder or a Hub id; `subset` a folder in it, `part` the Hub's own split."""
-
-        path: str
-        subset: str | None = None
-        revision: str | None = None
-        part: str = Field(default="train", description="the Hub's own split to read from")
-
-    def load(self, config: Config, folder: Path) -> harness.Loaded:
+    def load(self, config: TableConfig, folder: Path) -> harness.Loaded:
         """All rows that have a prompt. Raises DataError."""
-        dropped: Counter[str] = Counter()
-        rows = []
-        source = read_rows(config.path, folder, name=config.subset, split=config.part, revision=config.revision)
-        for number, row in enumerate(source):
-            prompt = _prompt(row.get("prompt"))
-            if prompt is None:
-                dropped[MISSING] += 1
-            else:
-                root = next((message.content for message in prompt if message.role == "user"), prompt[0].content)
-                rows.append(harness.PromptRow(id=str(row.get("id", f"row-{number:06d}")), root=root, prompt=prompt))
-        return harness.Loaded(rows, dropped)
+        return load_table(config, folder, "row", _row)
+
+
+def _row(row: dict[str, Any], identity: str) -> harness.PromptRow | str:
+    prompt = _prompt(row.get("prompt"))
+    if prompt is None:
+        return MISSING
+    category = row.get("category")
+    return harness.PromptRow(
+        id=identity, root=root(prompt), prompt=prompt, category=category if isinstance(category, str) else None
+    )
 
 
 def _prompt(value: Any) -> harness.Prompt | None:

@@ -38,7 +38,9 @@ OPTIONS = {
 }
 
 LEARNING = {
-    "max_steps": 8,
+    "max_steps": 16,
+    "response_length": 3,
+    "lr_scheduler_type": "constant",
     "rollout_batch_size": 64,
     "per_device_train_batch_size": 32,
     "num_ppo_epochs": 4,
@@ -124,9 +126,9 @@ def test_the_reward_rises(inputs, tmp_path):
 
 
 def test_a_large_penalty_keeps_the_policy_near_its_reference(inputs, tmp_path):
-    free, held = (run(inputs, tmp_path / name, **LEARNING, kl_coef=beta) for name, beta in (("free", 0.0), ("held", 2.0)))
+    free, held = (run(inputs, tmp_path / name, **LEARNING, kl_coef=beta) for name, beta in (("free", 0.0), ("held", 1.0)))
     last = LEARNING["max_steps"]
-    assert held.logged[last]["kl"] < 0.5 * free.logged[last]["kl"]
+    assert held.logged[last]["kl"] < 0.2 * free.logged[last]["kl"]
 
 
 def test_the_first_ratio_is_one(inputs, tmp_path):
@@ -250,8 +252,12 @@ def test_a_diverged_policy_is_a_stage_error(inputs, tmp_path):
 
 
 def test_too_many_over_long_prompts_are_a_data_error(inputs, tmp_path):
+    # A system message is never cut, so a long one leaves no way to fit.
+    system = harness.Message(role="system", content="lazy dog " * 50)
+    rows = tuple(row.model_copy(update={"prompt": (system, *row.prompt)}) for row in inputs["data"].rows)
+    inputs = inputs | {"data": harness.Dataset("words", "prompts", rows, "4")}
     with pytest.raises(harness.DataError, match="14 of 14 prompts of words are over-long"):
-        training(inputs, tmp_path, max_length=16, response_length=8, temperature=1.0)
+        training(inputs, tmp_path)
 
 
 @pytest.mark.parametrize(

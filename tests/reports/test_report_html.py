@@ -133,6 +133,12 @@ def test_cost_of_the_evaluation_is_summed_by_kind(make_run: MakeRun) -> None:
     assert "evaluation: samples, 2 steps – – 23 s" in page_of(make_run()).text
 
 
+def test_policies_and_reward_models_have_tables_of_their_own(make_run: MakeRun) -> None:
+    text = page_of(make_run()).text
+    assert "Suite heldout Metric dpo ppo win-rate" in text
+    assert "Reward models on hh.valid Metric reward referee accuracy" in text
+
+
 def test_a_failed_run_says_so_first(make_run: MakeRun) -> None:
     stages = {
         "sft": {"status": "done", "seconds": 1.0},

@@ -32,6 +32,7 @@ def plain(written: str) -> str:
         ),
         (text.interval(estimate("dpo", "empty", 0.02, -0.01, 0.05, baseline="sft")), "+2 pp [−1, 5]"),
         (text.interval(estimate("dpo", "empty", 0.02, 0.001, 0.05, baseline="sft")), "+2.0 pp [0.1, 5.0]"),
+        (text.interval(win_rate("dpo", 0.5, 0.5, 0.5), 0.5), "50 % [50, 50]"),
         (text.number(0.0001234), "1.23e−04"),
         (text.number(-0.0), "0"),
         (text.number(1234.5), "1,234"),
@@ -77,10 +78,12 @@ def test_an_enormous_margin_is_certain() -> None:
 
 
 def test_splits_share_a_panel_and_what_is_no_measure_is_left_out() -> None:
-    names = ("learning_rate", "grad_norm", "rewards/accuracies", "loss", "eval_loss")
-    facts = Facts(run={}, lock={"stages": {"dpo": {}}}, scalars=[Scalar("dpo", 1, name, 1.0) for name in names])
+    names = ("learning_rate", "grad_norm", "mean_token_accuracy", "rewards/accuracies", "loss", "eval_loss")
+    facts = Facts(
+        run={}, lock={"stages": {"dpo": {}}}, scalars=[Scalar("dpo", step, name, 1.0) for step in (1, 2) for name in names]
+    )
     (curves,) = training_curves(facts)
-    assert [panel.title for panel in curves.panels] == ["loss", "rewards/accuracies", "grad_norm"]
+    assert [panel.title for panel in curves.panels] == ["loss", "rewards/accuracies", "grad_norm", "mean_token_accuracy"]
     assert [split for split, _ in curves.panels[0].lines] == ["train", "eval"]
     assert curves.left_out == ("learning_rate",)
 
@@ -89,9 +92,15 @@ def test_each_kind_of_measure_is_shown_before_the_second_of_any() -> None:
     """Seven stages leave 24 // 7 = 3 panels for each."""
     names = ("policy_loss", "value_loss", "reward", "score", "kl")
     stages = [f"s{number}" for number in range(7)]
-    scalars = [Scalar(stage, 1, name, 1.0) for stage in stages for name in names]
+    scalars = [Scalar(stage, step, name, 1.0) for stage in stages for step in (1, 2) for name in names]
     found = training_curves(Facts(run={}, lock={"stages": {stage: {} for stage in stages}}, scalars=scalars))
     assert [panel.title for panel in found[0].panels] == ["policy_loss", "reward", "kl"]
+
+
+def test_a_single_value_is_no_curve() -> None:
+    facts = Facts(run={}, lock={"stages": {"dpo": {}}}, scalars=[Scalar("dpo", 10, "loss", 1.0)])
+    (curves,) = training_curves(facts)
+    assert (curves.panels, curves.left_out) == ((), ("loss",))
 
 
 def test_a_long_curve_is_thinned_to_means() -> None:

@@ -1,0 +1,58 @@
+"""`harness ask`: one prompt, every model of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from ..components import Artifact, GenerateOptions
+from ..errors import UsageError
+from ..records import Message
+from ..rundir import RUNS, find_run
+from ..session import Session
+from .models import run_compute, run_models
+
+
+@click.command("ask", short_help="Answer a prompt with every model of a run, side by side.")
+@click.argument("run")
+@click.argument("prompt")
+@click.option("--model", "models", multiple=True, metavar="STAGE", help="Only this model; may be repeated.")
+@click.option("--max-new-tokens", type=click.IntRange(1), default=128, show_default=True)
+@click.option(
+    "--temperature", type=click.FloatRange(0), default=1.0, show_default=True, help="0 takes the likeliest token."
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--store", type=click.Path(path_type=Path), default=RUNS / ".store", show_default=True, help="Where results are kept."
+)
+@click.pass_obj
+def command(
+    session: Session,
+    run: str,
+    prompt: str,
+    models: Sequence[str],
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    store: Path,
+) -> None:
+    """Answer PROMPT with every model of RUN, a run folder or `latest`, side by side."""
+    if not prompt.strip():
+        raise UsageError("PROMPT is empty; write what the models shall answer")
+    found = find_run(run)
+    available = run_models(found, store, "model")
+    for name in models:
+        if name not in available:
+            raise UsageError(f"--model {name}: the run has no such model; it has {', '.join(available)}")
+    options = GenerateOptions(max_new_tokens=max_new_tokens, temperature=temperature)
+    backend = session.registry.component("backend", options.backend)()
+    compute = run_compute(found)
+    messages = (Message(role="user", content=prompt),)
+    chosen = models or [name for name in available if name != "base"]
+    for name in chosen:
+        artifact = Artifact(name, "model", available[name], "")
+        (answer,) = backend.generate(artifact, [messages], options, [seed], compute)
+        cut = " (cut at --max-new-tokens)" if answer.finish == "length" else ""
+        click.echo(f"── {name}{cut}\n{answer.text}\n")

@@ -1,0 +1,65 @@
+"""How commands find the models of a run, or a model folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..components import Compute
+from ..errors import UsageError
+from ..rundir import RUNS, RunFolder
+from ..store import MARKER, Store
+
+
+def run_models(run: RunFolder, store: Path, kind: str) -> dict[str, Path]:
+    """The models of one kind that a run made, by stage. Raises UsageError for one that the store no longer has."""
+    stages: Mapping[str, Any] = run.lock()["stages"]
+    models = {}
+    for name, about in run.run()["stages"].items():
+        if about.get("status") in {"done", "reused"} and stages.get(name, {"gives": "model"})["gives"] == kind:
+            folder = Store(store).folder(about["key"])
+            if not (folder / MARKER).exists():
+                raise UsageError(
+                    f"{name}: the store {store} does not have it any more; run the plan again, or give its --store"
+                )
+            models[name] = folder
+    return models
+
+
+def find_model(name: str, kind: str) -> Path:
+    """What a command's MODEL means: a model folder, or RUN:STAGE, where RUN is a run folder or `latest`. Raises UsageError."""
+    from ..rundir import find_run
+
+    if (Path(name) / "config.json").is_file():
+        return Path(name)
+    run, colon, stage = name.rpartition(":")
+    if not colon:
+        raise UsageError(f"{name}: not a model folder (it has no config.json), nor RUN:STAGE, such as latest:reward")
+    models = run_models(find_run(run), RUNS / ".store", kind)
+    if stage not in models:
+        raise UsageError(f"{name}: the run has no {kind} {stage!r}; it has {', '.join(models) or 'none'}")
+    return models[stage]
+
+
+def run_compute(run: RunFolder) -> Compute:
+    """Where and how a run computed, as it was resolved then."""
+    from ..compute import usable_cores
+
+    compute = run.lock()["compute"]
+    return Compute(compute["device"], compute["precision"], min(compute["threads"], usable_cores()))
+
+
+def read_json_line(line: str, number: int, fields: tuple[str, ...], where: str) -> dict[str, Any]:
+    """One JSON object with these text fields. Raises UsageError with the line."""
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise UsageError(f"{where}:{number}: not valid JSON: {error}") from None
+    for field in fields:
+        if not isinstance(value, dict) or field not in value:
+            raise UsageError(
+                f"{where}:{number}: expected {{{', '.join(f'{chr(34)}{each}{chr(34)}: …' for each in fields)}}}"
+            )
+    return dict(value)

@@ -1,0 +1,53 @@
+"""`harness score`: a reward model's scores for new answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from ..components import Compute
+from ..compute import cpu_has_bf16, cuda_devices, torch_is_cpu_build, usable_cores
+from ..errors import UsageError
+from ..records import Message, Prompt
+from .models import find_model, read_json_line
+
+
+@click.command("score", short_help="Score answers with a reward model.")
+@click.argument("model")
+@click.argument("file", type=click.File(encoding="utf-8"))
+@click.option("--max-length", type=click.IntRange(16), default=1024, show_default=True, help="Tokens of prompt and answer.")
+def command(model: str, file: Any, max_length: int) -> None:
+    """Score the answers in FILE with a reward model; "-" reads standard input.
+
+    MODEL is a model folder, or RUN:STAGE, such as latest:reward. FILE holds JSON lines {"prompt", "answer"}, the prompt as text or
+    chat messages; each is printed with a "reward". An answer that is over-long gets null.
+    """
+    folder = find_model(model, "reward-model")
+    rows = [
+        read_json_line(line, number, ("prompt", "answer"), file.name) for number, line in enumerate(file, 1) if line.strip()
+    ]
+    prompts = [_messages(row["prompt"], file.name, number) for number, row in enumerate(rows, 1)]
+    if bad := next((number for number, row in enumerate(rows, 1) if not isinstance(row["answer"], str)), None):
+        raise UsageError(f"{file.name}: row {bad}: answer: expected text")
+
+    from ..engine.models import load_reward_model, use_threads
+    from ..engine.score import score_answers
+
+    cuda = cuda_devices() > 0 and not torch_is_cpu_build()
+    compute = Compute("cuda" if cuda else "cpu", "bf16" if cuda or cpu_has_bf16() else "fp32", usable_cores())
+    use_threads(compute)
+    reward_model, tokenizer = load_reward_model(folder, compute)
+    scores = score_answers(reward_model, tokenizer, prompts, [row["answer"] for row in rows], max_length, compute)
+    for row, score in zip(rows, scores, strict=True):
+        click.echo(json.dumps({**row, "reward": score}, ensure_ascii=False))
+
+
+def _messages(value: Any, file: str, number: int) -> Prompt:
+    if isinstance(value, str):
+        return (Message(role="user", content=value),)
+    try:
+        return tuple(Message.model_validate(each) for each in value)
+    except (TypeError, ValueError):
+        raise UsageError(f"{file}: row {number}: prompt: expected text or chat messages [{{role, content}}…]") from None

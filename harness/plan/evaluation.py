@@ -1,0 +1,108 @@
+"""What a plan evaluates: its judges, metrics, models and suites."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .graph import JudgeNode, MetricNode, Slot
+from .problems import Problems, hint
+
+if TYPE_CHECKING:
+    from ..components import Measure
+    from ..plugins import Entry
+    from .model import Evaluate, Suite
+    from .references import References
+
+
+def resolve_judges(evaluate: Evaluate, problems: Problems, references: References) -> dict[str, JudgeNode]:
+    """Every judge that exists, with the stages whose models it uses."""
+    nodes = {}
+    for name, values in evaluate.judges.items():
+        path = ("evaluate", "judges", name)
+        entry = problems.component("judge", values, path)
+        if entry is None:
+            continue
+        options = {key: value for key, value in values.items() if key != "judge"}
+        config = problems.validated(entry.component.Config, options, path)
+        models = {}
+        for option, text in entry.component.takes.items():
+            reference = values.get(option)
+            if reference is not None and references.fits(reference, Slot.parse(text), (*path, option)):
+                models[option] = reference
+        nodes[name] = JudgeNode(name, entry, config, models)
+    return nodes
+
+
+def resolve_metrics(evaluate: Evaluate, problems: Problems) -> tuple[MetricNode, ...]:
+    """The metrics that a plan names, by their own name or by that of one of their measures."""
+    known = list(_measures(problems))
+    asked: dict[str, tuple[Entry, list[Measure]]] = {}
+    for index, name in enumerate(evaluate.metrics):
+        found = [(entry, measure) for entry, measure in known if entry.name == name]
+        found = found or [(entry, measure) for entry, measure in known if measure.name == name]
+        if not found:
+            names = dict.fromkeys(each.name for pair in known for each in pair)
+            problems.unknown("metric", name, names, ("evaluate", "metrics", index))
+        for entry, measure in found:
+            _, measures = asked.setdefault(entry.name, (entry, []))
+            if measure not in measures:
+                measures.append(measure)
+    options = evaluate.generate
+    for entry, _ in asked.values():
+        if entry.component.needs_plain_sampling and (options.temperature != 1 or options.top_p != 1):
+            option = "temperature" if options.temperature != 1 else "top_p"
+            text = f"{entry.name} is only right for temperature 1 without top_p; change the sampling, or leave it out"
+            problems.add(("evaluate", "generate", option), text)
+    return tuple(MetricNode(entry, tuple(measures)) for entry, measures in asked.values())
+
+
+def _measures(problems: Problems) -> Iterator[tuple[Entry, Measure]]:
+    for name in problems.registry.names("metric"):
+        if entry := problems.registry.get("metric", name):
+            for measure in entry.component.measures:
+                yield entry, measure
+
+
+def check_evaluation(evaluate: Evaluate, problems: Problems, references: References) -> None:
+    """Check that the models, the backend and the data of an evaluation exist and are of the right kind."""
+    models = [
+        (("baseline",), evaluate.baseline),
+        *((("candidates", i), name) for i, name in enumerate(evaluate.candidates)),
+    ]
+    for path, name in models:
+        kind = references.stage(name, ("evaluate", *path))
+        if kind not in {None, "model"}:
+            problems.add(("evaluate", *path), f"{name!r} is a {kind}; it gives no answers to compare")
+    if set(evaluate.candidates) == {evaluate.baseline}:
+        problems.add(("evaluate", "candidates"), "only the baseline itself; name a model to compare with it")
+    problems.named("backend", evaluate.generate.backend, ("evaluate", "generate", "backend"))
+    for name, suite in evaluate.suites.items():
+        _check_suite(name, suite, problems, references)
+    if evaluate.reference is not None:
+        kind = references.data(evaluate.reference, ("evaluate", "reference"))
+        if kind not in {None, "preferences"}:
+            text = f"{evaluate.reference!r} is data of kind {kind}; chosen answers come from preferences"
+            problems.add(("evaluate", "reference"), text)
+
+
+def _check_suite(name: str, suite: Suite, problems: Problems, references: References) -> None:
+    path = ("evaluate", "suites", name)
+    if suite.data is not None:
+        references.data(suite.data, (*path, "data"))
+    if suite.suite is not None and suite.suite not in (packaged := packaged_suites()):
+        problems.add((*path, "suite"), f"no packaged suite {suite.suite!r}{hint(suite.suite, packaged)}")
+    if suite.path is not None:
+        file = Path(problems.document.file).parent / suite.path
+        if not file.is_file():
+            problems.add((*path, "path"), f"{file}: no such file; paths count from the plan's folder")
+        elif not file.stat().st_size:
+            problems.add((*path, "path"), f"{file}: is empty; a row is a JSON object with `id` and `prompt`")
+
+
+def packaged_suites() -> list[str]:
+    """The names of the suites that come with the package."""
+    folder = importlib.resources.files("harness_benchmarks.suites")
+    return sorted(path.name.removesuffix(".jsonl") for path in folder.iterdir() if path.name.endswith(".jsonl"))

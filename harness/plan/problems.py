@@ -1,0 +1,111 @@
+"""Collecting the problems of a plan while it is resolved, each in words that say what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+if TYPE_CHECKING:
+    from ..errors import Problem
+    from ..plugins import Entry, Registry
+    from .document import Document
+
+M = TypeVar("M", bound=BaseModel)
+Where = Sequence[str | int]
+
+
+class Problems:
+    """The problems that were found so far; each method returns what could be resolved all the same."""
+
+    def __init__(self, document: Document, registry: Registry) -> None:
+        self.document = document
+        self.registry = registry
+        self.found: list[Problem] = [*document.problems, *document.not_finite()]
+
+    def add(self, path: Where, text: str) -> None:
+        """Note a problem at a path of the plan."""
+        self.found.append(self.document.problem(path, text))
+
+    def validated(self, kind: type[M], values: Any, path: Where) -> M | None:
+        """An instance of a pydantic model, or None with every problem noted."""
+        try:
+            return kind.model_validate(values)
+        except ValidationError as error:
+            for each in error.errors():
+                if each["type"] != "finite_number":  # found before, with those that no model looks at
+                    self.add((*path, *location(each, values)), _sentence(each, kind))
+            return None
+
+    def component(self, kind: str, values: Mapping[str, Any], path: Where) -> Entry | None:
+        """The component that the key `kind` of a mapping names, or None with the problem noted."""
+        if values.get(kind) is None:
+            self.add(path, f"`{kind}` is missing; there are {', '.join(self.registry.names(kind))}")
+            return None
+        return self.named(kind, values[kind], (*path, kind))
+
+    def named(self, kind: str, name: object, path: Where) -> Entry | None:
+        """The component of that kind and name, or None with the problem noted."""
+        entry = self.registry.get(kind, name) if isinstance(name, str) else None
+        if entry is None:
+            self.unknown(kind, name, self.registry.names(kind), path)
+        return entry
+
+    def unknown(self, kind: str, name: object, known: Iterable[str], path: Where) -> None:
+        """Note that no plugin brings what a name should mean; one that could not be loaded may be why."""
+        broken = "".join(f"; plugin {p.name!r} could not be loaded ({p.error})" for p in self.registry.broken)
+        self.add(path, f"unknown {kind} {name!r}{hint(name, known)}{broken}")
+
+
+def location(error: Mapping[str, Any], values: Any) -> list[str | int]:
+    """Where the value that pydantic complains about stands: its own words for keys and union members are left out."""
+    kept: list[str | int] = []
+    for part in error["loc"]:
+        if (isinstance(values, Mapping) and part in values) or (isinstance(values, list) and isinstance(part, int)):
+            kept.append(part)
+            values = values[part]
+    if error["type"] == "missing":
+        kept.append(error["loc"][-1])
+    return kept
+
+
+def _sentence(error: Mapping[str, Any], kind: type[BaseModel]) -> str:
+    if error["type"] == "extra_forbidden":
+        return f"unknown option{hint(error['loc'][-1], _fields(kind, error['loc'][:-1]))}"
+    if error["type"] == "missing":
+        return "is missing"
+    text = str(error["msg"]).removeprefix("Value error, ")
+    text = text[0].lower() + text[1:]
+    value = error.get("input")
+    if value is None:
+        return f"is empty: {text}"
+    return f"{text}, not {value!r}" if isinstance(value, str | int | float | bool) and repr(value) not in text else text
+
+
+def _fields(kind: Any, where: Iterable[str | int]) -> list[str]:
+    """The fields of the model that a location leads to, as far as it can be followed."""
+    for part in where:
+        field = getattr(kind, "model_fields", {}).get(part)
+        if field is not None:
+            kind = field.annotation
+        kind = next(_models(kind), kind)
+    return list(getattr(kind, "model_fields", {}))
+
+
+def _models(kind: Any) -> Iterator[Any]:
+    """The models in a type such as `dict[str, Suite]`, `TinyBase | None` or an annotated one."""
+    if hasattr(kind, "model_fields"):
+        yield kind
+    for each in getattr(kind, "__args__", ()):
+        yield from _models(each)
+
+
+def hint(name: object, known: Iterable[str]) -> str:
+    """What may be meant by an unknown name: the nearest known one, or all of them if they are few."""
+    known = [*known]
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    return f"; there are {', '.join(known)}" if known and len(known) <= 30 else ""

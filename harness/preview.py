@@ -1,0 +1,122 @@
+"""What `harness check` shows of a plan before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .components import Artifact, Compute
+from .compute import resolve_compute
+from .data import DataSets
+from .keys import digest
+from .lock import stage_identity
+from .models import base_identity, build_base_model
+from .plan import BASE, Graph
+from .records import Preference, PromptRow
+from .store import Store
+
+
+class Preview:
+    """A plan, its data and its store, looked at without training. Raises DataError for data that cannot be read."""
+
+    def __init__(self, graph: Graph, store: Store) -> None:
+        self.graph = graph
+        self.store = store
+        self.data = DataSets(graph)
+        self.compute: Compute = resolve_compute(graph.plan)
+
+    def outline(self) -> Iterator[str]:
+        """One line per stage: what fills its slots, and whether the store has it; then data and evaluation."""
+        plan, compute = self.graph.plan, self.compute
+        yield f"{plan.name}: {len(self.graph.stages)} stages on {compute.device}, {compute.precision}, {compute.threads} threads"
+        cached = self.cached()
+        width = max(map(len, self.graph.stages))
+        for name, node in self.graph.stages.items():
+            slots = ", ".join(f"{slot}={reference}" for slot, reference in node.slots.items())
+            requires = "".join(f" requires {gate}" for gate in node.requires)
+            state = "in the store" if name in cached else "to train"
+            yield f"  {name:<{width}}  {node.aligner.name}({slots}){requires} → {node.gives} [{state}]"
+        for reference, dataset in self.data.loaded().items():
+            dropped = "".join(f", {count} dropped: {reason}" for reason, count in dataset.dropped.items())
+            roots = len({row.root for row in dataset.rows})
+            yield f"  data {reference}: {len(dataset.rows)} {dataset.kind}, {roots} roots{dropped}"
+        if evaluate := plan.evaluate:
+            judges = ", ".join(self.graph.judges) or "none"
+            yield f"  evaluate {', '.join(evaluate.candidates)} against {evaluate.baseline} on {', '.join(evaluate.suites)}"
+            yield f"  judges: {judges}; metrics: {', '.join(evaluate.metrics)}"
+
+    def cached(self) -> dict[str, Artifact]:
+        """The models that the store has already, by stage; what builds on one that it has not is not there either."""
+        found: dict[str, Artifact] = {}
+        base = self.store.get(digest(base_identity(self.graph, self.data.texts)))
+        if base is not None:
+            found[BASE] = Artifact(BASE, "model", base.path, str(base.about["key"]))
+        for name, node in self.graph.stages.items():
+            inputs: dict[str, Any] = {}
+            for slot, reference in node.slots.items():
+                if reference.partition(".")[0] in self.graph.data:
+                    inputs[slot] = self.data.get(reference)
+                elif reference in found:
+                    inputs[slot] = found[reference]
+            if len(inputs) == len(node.slots):
+                result = self.store.get(digest(stage_identity(self.graph, node, inputs, self.compute)))
+                if result is not None:
+                    found[name] = Artifact(name, node.gives, result.path, str(result.about["key"]))
+        return found
+
+    def examples(self) -> Iterator[str]:
+        """The first row of each stage's data as its aligner sees it: tokens, and which of them carry the loss.
+
+        Opens the starting model's tokenizer, and puts the model into the store if it is not there yet.
+        """
+        from transformers import AutoTokenizer
+
+        identity = base_identity(self.graph, self.data.texts)
+        base = self.store.produce(
+            identity,
+            lambda work: (
+                {"seconds": 0.0, "peak_memory_bytes": 0} | build_base_model(self.graph, self.data.texts, work, self.compute)
+            ),
+        )
+        tokenizer = AutoTokenizer.from_pretrained(base.path)
+        for name, node in self.graph.stages.items():
+            reference = node.slots.get("data")
+            if reference is None:
+                continue
+            yield f"{name}: the first row of {reference}; «tokens that carry the loss», | between tokens"
+            for part, ids, learned in _tokenized(self.data.get(reference).rows[0], node, tokenizer):
+                yield f"  {part}: {_marked(tokenizer, ids, learned)}"
+
+
+def _tokenized(row: PromptRow, node: Any, tokenizer: Any) -> Iterator[tuple[str, Sequence[int], int]]:
+    """Each sequence of a row: what it is, its token ids, and where in it the loss begins."""
+    from .engine.chat import encode_answer, encode_prompt, fit
+
+    answers = {field: str(text) for field in ("answer", "chosen", "rejected") if (text := getattr(row, field, None))}
+    if isinstance(row, Preference) and getattr(node.config, "answers", None) == "chosen":
+        del answers["rejected"]
+    if "reward" in node.slots or not answers:
+        prompt = encode_prompt(tokenizer, row.prompt)
+        yield "prompt, to be answered by the policy", prompt, len(prompt)
+        return
+    for part, text in answers.items():
+        answer = encode_answer(tokenizer, text)
+        fitted = fit(tokenizer, row.prompt, len(answer), node.config.max_length)
+        if fitted is None:
+            yield f"{part}: over max_length {node.config.max_length}, dropped", answer, len(answer)
+            continue
+        start = len(fitted.ids) if node.gives == "model" else len(fitted.ids) + len(answer) - 1
+        yield part if node.gives == "model" else f"{part}, scored at its last token", [*fitted.ids, *answer], start
+
+
+def _marked(tokenizer: Any, ids: Sequence[int], start: int) -> str:
+    """Tokens as text, the learned ones in guillemets."""
+    texts = [tokenizer.decode([each]).replace("\n", "⏎") for each in ids]
+    quiet, learned = "|".join(texts[:start]), "|".join(texts[start:])
+    return f"{quiet}«{learned}»" if learned else quiet
+
+
+def preview(graph: Graph, store: Path) -> Preview:
+    """Look at a plan with the store in that folder."""
+    return Preview(graph, Store(store))

@@ -1,0 +1,305 @@
+"""Every mistake that a plan can hold: status 2, the right line, what is wrong, what to do, and never a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DPO = "    aligner: dpo\n    init: sft\n    data: toy.train\n    beta: 0.1\n    learning_rate: 1.0e-5\n"
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 10)}]\n" for i in range(9)
+)
+
+# name, what is replaced in the plan (empty: nothing), by what, line, what the message says after the line
+BROKEN: list[tuple[str, str, str, int, str]] = [
+    # the text
+    ("duplicate key", "seed: 1", "seed: 1\nseed: 2", 3, "seed: the key 'seed' stands twice; remove one"),
+    ("nested duplicate", "    beta: 0.1\n", "    beta: 0.1\n    beta: 0.2\n", 22, "stages.dpo.beta: the key 'beta' stands twice"),
+    ("duplicate in flow", "{temperature: 1.0}", "{temperature: 1.0, temperature: 2.0}", 37, "evaluate.generate.temperature: the key"),
+    ("indentation", "    init: base", "   init: base", 10, "not valid YAML"),
+    ("unclosed bracket", "base: {type: tiny}", "base: {type: tiny", 4, "not valid YAML"),
+    ("tab", "seed: 1", "\tseed: 1", 2, "not valid YAML"),
+    ("undefined alias", "baseline: sft", "baseline: *sft", 31, "not valid YAML: found undefined alias"),
+    ("recursive alias", "beta: 0.1", "args: &a [*a]", 21, "stages.dpo.args.0: an alias that contains itself"),
+    ("recursive merge", "beta: 0.1", "args: &a {<<: *a}", 21, "stages.dpo.args: an alias that contains itself"),
+    ("python tag on a scalar", "name: small", "name: !!python/name:os.system", 1, "name: the tag !!python/name:os.system is not allowed"),
+    ("python tag on a list", "seed: 1", "seed: !!python/object/apply:os.system [ls]", 2, "seed: the tag !!python/object/apply:os.system"),
+    ("python tag on a mapping", "{type: tiny}", "!!python/object:os.x {type: tiny}", 3, "base: the tag !!python/object:os.x is not"),
+    ("own tag", "beta: 0.1", "beta: !mine 0.1", 21, "stages.dpo.beta: the tag !mine is not allowed"),
+    ("set tag", "{temperature: 1.0}", "!!set {temperature}", 37, "evaluate.generate: the tag !!set is not allowed"),
+    ("tag that lies", "beta: 0.1", "beta: !!float much", 21, "stages.dpo.beta: 'much' is not a value of type float"),
+    ("lying bool tag", "seed: 1", "seed: !!bool 7", 2, "seed: '7' is not a value of type bool"),
+    ("half a character", "seed: 1", 'report: {title: "\\ud800"}', 2, "report.title: half a character"),
+    ("key that is a list", "seed: 1", "? [a, b]\n: 1", 2, "a key is text, not a list or a mapping"),
+    ("two documents", "evaluate:\n", "---\nevaluate:\n", 30, "not valid YAML: a second document begins here"),
+    ("NUL", "seed: 1", "seed: 1\0", 2, "not valid YAML: the character U+0000 is not allowed"),
+    ("endless digits", "seed: 1", "seed: " + "9" * 5000, 2, "is not a value of type int"),
+    # values
+    ("NaN", "beta: 0.1", "beta: .nan", 21, "stages.dpo.beta: expected a finite number, not nan"),
+    ("infinity", "learning_rate: 1.0e-5", "learning_rate: .inf", 22, "stages.dpo.learning_rate: expected a finite number, not inf"),
+    ("overflow", "beta: 0.1", "beta: 1.0e999", 21, "stages.dpo.beta: expected a finite number, not inf"),
+    ("NaN that no model reads", "beta: 0.1", "args: {adam_beta1: .nan}", 21, "stages.dpo.args.adam_beta1: expected a finite number"),
+    ("unknown section", "seed: 1", "sede: 1", 2, 'sede: unknown option; did you mean "seed"?'),
+    ("unknown option", "beta: 0.1", "betta: 0.1", 21, 'stages.dpo.betta: unknown option; did you mean "beta"?'),
+    ("unknown option of a source", "pairs: 100", "pair: 100", 5, 'data.toy.pair: unknown option; did you mean "pairs"?'),
+    ("unknown option of a judge", "{judge: toy-truth}", "{judge: toy-truth, modle: x}", 39, "evaluate.judges.truth.modle: unknown option"),
+    ("unknown option of a suite", "{data: toy.test}", "{date: toy.test}", 36, 'evaluate.suites.held.date: unknown option; did you mean "data"?'),
+    ("unknown option of evaluate", "  baseline: sft", "  base_line: sft", 31, 'base_line: unknown option; did you mean "baseline"?'),
+    ("unknown option of base", "{type: tiny}", "{type: tiny, hiden_size: 8}", 3, 'base.hiden_size: unknown option; did you mean "hidden_size"?'),
+    ("unknown option of a gate", '"<= 5.0"}', '"<= 5.0", suit: held}', 47, 'require.1.suit: unknown option; did you mean "suite"?'),
+    ("wrong type", "beta: 0.1", "beta: much", 21, "stages.dpo.beta: input should be a valid number, unable to parse string as a number, not 'much'"),
+    ("text for a list", "  candidates:\n    - dpo\n    - ppo\n", "  candidates: dpo\n", 32, "evaluate.candidates: input should be a valid list, not 'dpo'"),
+    ("list for a mapping", "{type: tiny}", "[tiny]", 3, "base: input should be a valid string"),
+    ("unknown kind of base", "{type: tiny}", "{type: tinny}", 3, "base.type: input should be 'tiny', not 'tinny'"),
+    ("odd heads", "{type: tiny}", "{type: tiny, hidden_size: 100}", 3, "base: hidden_size must be a multiple of twice"),
+    ("negative learning rate", "1.0e-5", "-1.0e-5", 22, "stages.dpo.learning_rate: input should be greater than 0, not -1e-05"),
+    ("level", "level: 0.95", "level: 95", 44, "evaluate.bootstrap.level: input should be less than 1, not 95"),
+    ("seed", "seed: 1", "seed: -1", 2, "seed: input should be greater than or equal to 0, not -1"),
+    ("empty value", "beta: 0.1", "beta:", 21, "stages.dpo.beta: is empty"),
+    ("empty entry of data", "  more: {source: prompts, path: more.jsonl}", "  more:", 6, "data.more: is empty"),
+    ("empty stage", f"  dpo:\n{DPO}", "  dpo:\n", 17, "stages.dpo: is empty"),
+    ("name missing", "name: small\n", "", 1, "name: is missing"),
+    ("slash in a name", "name: small", "name: ../small", 1, "name: '../small' is no name; use up to 80 letters"),
+    ("dots for a stage", "  dpo:\n", "  ..:\n", 17, "stages...: '..' is no name"),
+    # components
+    ("unknown aligner", "aligner: dpo", "aligner: dpoo", 18, "stages.dpo.aligner: unknown aligner 'dpoo'; did you mean \"dpo\"?"),
+    ("unknown aligner, far off", "aligner: dpo", "aligner: zzz", 18, "unknown aligner 'zzz'; there are dpo, ppo, reward, sft"),
+    ("aligner missing", "    aligner: dpo\n", "", 17, "stages.dpo: `aligner` is missing; there are dpo, ppo, reward, sft"),
+    ("aligner of no text", "aligner: dpo", "aligner: [dpo]", 18, "stages.dpo.aligner: unknown aligner ['dpo']"),
+    ("unknown judge", "judge: toy-truth", "judge: toy-trth", 39, "unknown judge 'toy-trth'; did you mean \"toy-truth\"?"),
+    ("unknown metric", "    - kl", "    - kll", 43, "evaluate.metrics.1: unknown metric 'kll'; did you mean \"kl\"?"),
+    ("metric twice", "    - kl", "    - win-rate", 41, "evaluate.metrics: 'win-rate' stands twice"),
+    ("unknown source", "source: toy", "source: toi", 5, "data.toy.source: unknown source 'toi'; did you mean \"toy\"?"),
+    ("unknown backend", "temperature: 1.0", "backend: transformer", 37, 'evaluate.generate.backend: unknown backend \'transformer\'; did you mean "transformers"?'),
+    ("unknown suite", "{data: toy.test}", "{suite: saftey}", 36, "evaluate.suites.held.suite: no packaged suite 'saftey'; did you mean \"safety\"?"),
+    ("suite of two origins", "{data: toy.test}", "{data: toy.test, suite: safety}", 36, "evaluate.suites.held: a suite comes from exactly one of"),
+    ("suite without a file", "{data: toy.test}", "{path: none.jsonl}", 36, "none.jsonl: no such file; paths count from the plan's folder"),
+    # slots
+    ("slot missing", "    aligner: dpo\n    init: sft\n", "    aligner: dpo\n", 17, "stages.dpo: `init` is missing: dpo takes a model there"),
+    ("reward model as init", "    aligner: dpo\n    init: sft", "    aligner: dpo\n    init: reward", 19, "stages.dpo.init: 'reward' is a reward-model, and this slot takes a model"),
+    ("model as reward model", "reward: reward", "reward: dpo", 26, "stages.ppo.reward: 'dpo' is a model, and this slot takes a reward-model"),
+    ("data as init", "    init: base", "    init: toy.train", 10, "stages.sft.init: 'toy.train' is data of kind preferences, and this slot takes a model"),
+    ("model as data", "    reward: reward\n    data: toy.train", "    reward: reward\n    data: sft", 27, "stages.ppo.data: 'sft' is a model, and this slot takes a prompts"),
+    ("prompts as preferences", "toy.train\n    beta", "more\n    beta", 20, "stages.dpo.data: 'more' is data of kind prompts, and this slot takes a preferences"),
+    ("unknown stage in a slot", "    init: base", "    init: bse", 10, "stages.sft.init: no stage named 'bse'; did you mean \"base\"?"),
+    ("unknown data", "toy.train\n    beta", "toi.train\n    beta", 20, "stages.dpo.data: no data named 'toi'; did you mean \"toy\"?"),
+    ("slot of no text", "    init: base", "    init: [base]", 10, "stages.sft.init: expected the name of a model, not ['base']"),
+    ("split missing", "toy.train\n    beta", "toy\n    beta", 20, "data 'toy' is split; say which part: toy.train, toy.valid, toy.test"),
+    ("unknown split", "toy.train\n    beta", "toy.tain\n    beta", 20, "data 'toy' has no split 'tain'; did you mean \"train\"?"),
+    ("split of unsplit data", "toy.train\n    beta", "more.train\n    beta", 20, "data 'more' has no split 'train'; it has no `split`"),
+    ("shares over one", "test: 0.2", "test: 0.3", 5, "data.toy.split: shares add up to 1.1, and may be 1 at most"),
+    ("no share", "test: 0.2", "test: 0", 5, "data.toy.split.test: a share is above 0, not 0"),
+    ("itself", "    aligner: dpo\n    init: sft", "    aligner: dpo\n    init: dpo", 17, "stages build on each other in a circle: dpo → dpo"),
+    ("circle", "    init: base", "    init: dpo", 8, "stages.sft: stages build on each other in a circle: sft → dpo → sft"),
+    ("base as a stage", "  dpo:\n", "  base:\n", 17, "stages.base: `base` is the starting model; choose another name"),
+    ("data and stage of one name", "  dpo:\n", "  toy:\n", 17, "stages.toy: data of this name exist already; rename one"),
+    ("data with a dot", "  more:", "  more.all:", 6, "data.more.all: a data set's name has no dot"),
+    # training arguments
+    ("unknown argument", "beta: 0.1", "args: {optimm: adamw_torch}", 21, 'stages.dpo.args.optimm: transformers\' TrainingArguments have no such field; did you mean "optim"?'),
+    ("argument with an option", "beta: 0.1", "args: {learning_rate: 1.0}", 21, "stages.dpo.args.learning_rate: give it as the stage's own option `learning_rate`"),
+    ("arguments of no mapping", "beta: 0.1", "args: fast", 21, "stages.dpo.args: input should be a valid dictionary, not 'fast'"),
+    # requires
+    ("requires of a policy", "{model: reward, metric", "{model: sft, metric", 29, "stages.ppo.requires.0.model: 'sft' is a model; what a stage requires of is a reward-model"),
+    ("requires of nothing", "{model: reward, metric", "{model: rewrd, metric", 29, "no stage named 'rewrd'; did you mean \"reward\"?"),
+    ("requires without valid", "    valid: toy.valid\n", "", 28, "stages.ppo.requires.0.model: 'reward' is measured on no data; give it `valid:`"),
+    ("requires of another metric", "metric: accuracy", "metric: acuracy", 29, 'stages.ppo.requires.0.metric: no estimate of this plan has the metric \'acuracy\'; did you mean "accuracy"?'),
+    ("requires of no list", '\n      - {model: reward, metric: accuracy, value: ">= 0.6"}', " accuracy", 28, "stages.ppo.requires: expected a list of gates"),
+    # evaluation
+    ("baseline of nothing", "baseline: sft", "baseline: stf", 31, "evaluate.baseline: no stage named 'stf'; did you mean \"sft\"?"),
+    ("baseline of a reward model", "baseline: sft", "baseline: reward", 31, "evaluate.baseline: 'reward' is a reward-model; it gives no answers"),
+    ("candidate of nothing", "    - ppo", "    - poo", 34, "evaluate.candidates.1: no stage named 'poo'; did you mean \"ppo\"?"),
+    ("candidate of a reward model", "    - ppo", "    - reward", 34, "evaluate.candidates.1: 'reward' is a reward-model"),
+    ("candidate twice", "    - ppo", "    - dpo", 32, "evaluate.candidates: 'dpo' stands twice"),
+    ("only the baseline", "    - dpo\n    - ppo\n", "    - sft\n", 32, "evaluate.candidates: only the baseline itself"),
+    ("judge of nothing", "model: reward}\n", "model: rewrad}\n", 40, "evaluate.judges.referee.model: no stage named 'rewrad'; did you mean \"reward\"?"),
+    ("judge of a policy", "model: reward}\n", "model: dpo}\n", 40, "evaluate.judges.referee.model: 'dpo' is a model, and this slot takes a reward-model"),
+    ("judge without its model", ", model: reward}\n", "}\n", 40, "evaluate.judges.referee.model: is missing"),
+    ("kl at another temperature", "temperature: 1.0", "temperature: 0.7", 37, "evaluate.generate.temperature: kl is only right for temperature 1"),
+    ("kl with top_p", "temperature: 1.0", "top_p: 0.9", 37, "evaluate.generate.top_p: kl is only right for temperature 1"),
+    ("reference of nothing", "  baseline: sft", "  reference: toy.vald\n  baseline: sft", 31, "evaluate.reference: data 'toy' has no split 'vald'; did you mean \"valid\"?"),
+    ("reference of prompts", "  baseline: sft", "  reference: more\n  baseline: sft", 31, "evaluate.reference: 'more' is data of kind prompts; chosen answers come from preferences"),
+    # gates
+    ("gate on nothing", "metric: kl, value", "metric: reward, value", 47, "require.1.metric: no estimate of this plan has the metric 'reward'"),
+    ("gate on another judge", "judge: truth, low", "judge: trth, low", 46, "require.0.judge: no estimate of this plan has the judge 'trth'; did you mean \"truth\"?"),
+    ("gate on no combination", "{model: dpo, metric: kl, value", "{model: dpo, metric: kl, judge: truth, value", 47, "require.1: matches no estimate of this plan. Near it: model dpo, metric kl, suite held"),
+    ("gate on several", "judge: truth, low", "low", 46, "require.0: matches several estimates: model dpo, metric win-rate, judge truth, suite held"),
+    ("bad bound", '"<= 5.0"', '"about 5"', 47, "require.1.value: 'about 5' is not a bound; write one such as \">= 0.65\""),
+    ("two bounds", 'low: ">= 0.5"', 'low: ">= 0.5", high: "< 1"', 46, "require.0: a gate compares exactly one of `value`, `low` and `high`"),
+    ("no bound", ', low: ">= 0.5"', "", 46, "require.0: a gate compares exactly one of `value`, `low` and `high`"),
+    # sweeps
+    ("sweep of nothing", "seed: 1", "sweep: {dpoo.beta: [0.1]}", 2, 'sweep.dpoo.beta: write STAGE.OPTION, with a stage of this plan, such as dpo.beta; did you mean "dpo"?'),
+    ("sweep without an option", "seed: 1", "sweep: {dpo: [0.1]}", 2, "sweep.dpo: write STAGE.OPTION"),
+    ("sweep of one value", "seed: 1", "sweep: {dpo.beta: 0.1}", 2, "sweep.dpo.beta: a sweep is a list of values"),
+    ("sweep of lists", "seed: 1", "sweep: {dpo.beta: [[0.1]]}", 2, "sweep.dpo.beta: a sweep's values are numbers or text"),
+    ("sweep with a twin", "seed: 1", "sweep: {dpo.beta: [0.1, 0.1000000001]}", 2, "sweep.dpo.beta: 0.1 stands twice"),
+    ("sweep of an unknown option", "seed: 1", "sweep: {dpo.betta: [0.1]}", 2, 'stages.dpo-betta-0.1.betta: unknown option; did you mean "beta"?'),
+    ("sweep of a bad value", "seed: 1", "sweep: {dpo.beta: [0.1, -1]}", 2, "stages.dpo-beta--1.beta: input should be greater than 0, not -1"),
+    ("sweep that explodes", "seed: 1", f"sweep: {{dpo.beta: {list(range(1, 30))}, dpo.seed: {list(range(30))}}}", 2, "sweep: makes 870 stages; at most 200"),
+    ("sweep onto a stage", "seed: 1\n", "sweep: {dpo.beta: [0.1]}\n", 16, "stages.dpo-beta-0.1: the sweep makes a stage of this name too"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "old", "new", "line", "text"), BROKEN, ids=[row[0].replace(" ", "-") for row in BROKEN])
+def test_each_mistake_is_told_with_its_line(
+    command: Callable[..., Any], plan_text: str, name: str, old: str, new: str, line: int, text: str
+) -> None:
+    if name == "sweep onto a stage":
+        plan_text = plan_text.replace("  dpo:\n", f"  dpo-beta-0.1:\n{DPO}  dpo:\n")
+        line = 17
+    assert plan_text.count(old) >= 1
+    Path("plan.yaml").write_text(plan_text.replace(old, new, 1), encoding="utf-8")
+    outcome = command("check", "plan.yaml")
+    assert outcome.status == 2
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+    told = [each for each in outcome.err.splitlines() if each.startswith(f"plan.yaml:{line}: ") and text in each]
+    assert told, outcome.err
+
+
+def test_there_are_at_least_forty() -> None:
+    assert len(BROKEN) >= 40
+
+
+def test_the_plan_itself_is_valid(command: Callable[..., Any], plan_text: str) -> None:
+    Path("plan.yaml").write_text(plan_text, encoding="utf-8")
+    Path("more.jsonl").write_text('{"prompt": "Why?"}\n', encoding="utf-8")
+    assert command("check", "plan.yaml").status == 0
+
+
+def test_all_problems_are_told_at_once(command: Callable[..., Any], plan_text: str) -> None:
+    changes = [("seed: 1", "sede: 1"), ("beta: 0.1", "betta: 0.1"), ("level: 0.95", "level: 2"), ("    - kl", "    - kll")]
+    changes += [
+        ("source: toy", "source: toy, limit: 0"),
+        ("1.0e-5", ".nan"),
+        ("    aligner: sft", "    aligner: sft\n    aligner: x"),
+    ]
+    for old, new in changes:
+        plan_text = plan_text.replace(old, new, 1)
+    Path("plan.yaml").write_text(plan_text, encoding="utf-8")
+    outcome = command("check", "plan.yaml")
+    told = [line.split(": ")[:2] for line in outcome.err.splitlines()]
+    assert told == [
+        ["plan.yaml:2", "sede"],
+        ["plan.yaml:5", "data.toy.limit"],
+        ["plan.yaml:10", "stages.sft.aligner"],
+        ["plan.yaml:22", "stages.dpo.betta"],
+        ["plan.yaml:23", "stages.dpo.learning_rate"],
+        ["plan.yaml:44", "evaluate.metrics.1"],
+        ["plan.yaml:45", "evaluate.bootstrap.level"],
+    ]
+
+
+def test_gates_are_told_with_other_problems(command: Callable[..., Any], plan_text: str) -> None:
+    Path("plan.yaml").write_text(
+        plan_text.replace("beta: 0.1", "betta: 0.1").replace("judge: truth, low", "low"), encoding="utf-8"
+    )
+    outcome = command("check", "plan.yaml")
+    assert "plan.yaml:21: stages.dpo.betta" in outcome.err
+    assert "plan.yaml:46: require.0: matches several" in outcome.err
+
+
+FILES = [
+    ("empty", b"", "plan.yaml:1: the plan is empty; `harness init` writes one"),
+    ("comments only", b"# nothing\n", "plan.yaml:1: the plan is empty"),
+    ("a list", b"- name: x\n", "plan.yaml:1: a plan is a mapping of keys to values"),
+    ("one word", b"hello", "plan.yaml:1: a plan is a mapping of keys to values"),
+    ("tag at the top", b"!!python/object:os.system {name: x}", "plan.yaml:1: the tag !!python/object:os.system is not allowed"),
+    ("call at the top", b"!!python/object/apply:os.system [ls]", "plan.yaml:1: the tag !!python/object/apply:os.system is"),
+    ("not UTF-8", b"name: x\nseed: \xff\n", "plan.yaml:2: not UTF-8 text; save the plan as UTF-8"),
+    ("binary", b"\x7fELF\x02\x01\x01\x00\x00", "plan.yaml:1: not valid YAML: the character U+007F is not allowed"),
+    ("NULs", b"\0" * 100, "plan.yaml:1: not valid YAML: the character U+0000 is not allowed"),
+    ("huge", b"# " + b"x" * 300_000, "plan.yaml:1: larger than 250,000 bytes"),
+    ("nested lists", b"name: " + b"[" * 2000 + b"]" * 2000, "plan.yaml:1: not valid YAML: nested too deeply"),
+    ("forty lists", b"name: " + b"[" * 40 + b"]" * 40, "nested too deeply"),
+    ("alias bomb", BOMB.encode(), "aliases expand to too many values; write the plan out"),
+    ("no sections", b"name: x\n", "plan.yaml:1: data: is missing"),
+    ("null sections", b"name: x\nbase: {type: tiny}\ndata:\nstages:\n", "plan.yaml:3: data: is empty"),
+    ("empty sections", b"name: x\nbase: {type: tiny}\ndata: {}\nstages: {}\n", "plan.yaml:4: stages: "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "text"), [row[1:] for row in FILES], ids=[row[0].replace(" ", "-") for row in FILES])
+def test_a_file_that_is_no_plan(command: Callable[..., Any], content: bytes, text: str) -> None:
+    Path("plan.yaml").write_bytes(content)
+    started = time.monotonic()
+    outcome = command("check", "plan.yaml")
+    assert outcome.status == 2
+    assert text in outcome.err
+    assert "Traceback" not in outcome.err
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("plan", "text"),
+    [
+        ("none.yaml", "none.yaml: cannot be read: No such file or directory"),
+        ("folder", "folder: is a folder; give the plan file in it"),
+        ("quickstrat", "quickstrat: no such file, and no packaged plan of that name; there are "),
+    ],
+)
+def test_a_plan_that_is_not_there(command: Callable[..., Any], plan: str, text: str) -> None:
+    Path("folder").mkdir()
+    outcome = command("check", plan)
+    assert outcome.status == 2
+    assert text in outcome.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_plan_that_may_not_be_read(command: Callable[..., Any]) -> None:
+    Path("plan.yaml").touch(mode=0)
+    outcome = command("check", "plan.yaml")
+    assert (outcome.status, outcome.err) == (2, "plan.yaml: cannot be read: Permission denied\n")
+
+
+SETTINGS = [
+    ("stages.dpo.beta", "--set stages.dpo.beta: expected KEY=VALUE, such as --set stages.dpo.beta=0.2"),
+    ("=1", "--set =1: expected KEY=VALUE"),
+    ("stages..beta=1", "--set stages..beta=1: expected KEY=VALUE"),
+    ("stages.dpo.beta=[1", "--set stages.dpo.beta=[1: not valid YAML"),
+    ("seed=!!python/name:os.system", "--set seed=!!python/name:os.system: the tag !!python/name:os.system is not allowed"),
+    ("seed=&a [*a]", "--set seed=&a [*a]: an alias that contains itself"),
+    ("stages.dop.beta=1", "--set stages.dop.beta=1: stages has no 'dop'; did you mean \"dpo\"?"),
+    ("seed.more=1", "--set seed.more=1: seed is 1, it has no 'more' in it"),
+    ("require.7.low=1", "--set require.7.low=1: require is a list of 2, counted from 0; '7' is not in it"),
+    ("stages.dpo.betta=1", '--set stages.dpo.betta=1: stages.dpo.betta: unknown option; did you mean "beta"?'),
+    (
+        "stages.dpo={aligner: dpo, init: sft, data: toy.train, beta: -1}",
+        "beta: -1}: stages.dpo.beta: input should be greater",
+    ),
+    ("stages.dpo.beta=.nan", "--set stages.dpo.beta=.nan: stages.dpo.beta: expected a finite number, not nan"),
+    ("sweep.dpo.beta=0.1", "--set sweep.dpo.beta=0.1: sweep.dpo.beta: a sweep is a list of values"),
+    ("name=", "--set name=: name: is empty"),
+]
+
+
+@pytest.mark.parametrize(("setting", "text"), SETTINGS)
+def test_a_setting_that_makes_no_sense(command: Callable[..., Any], plan_text: str, setting: str, text: str) -> None:
+    Path("plan.yaml").write_text(plan_text, encoding="utf-8")
+    outcome = command("check", "plan.yaml", "--set", setting)
+    assert outcome.status == 2
+    assert text in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize("content", ["name: x\nseed: !!python/object/apply:os.system ['touch ran']\n", "a: [", BOMB])
+def test_the_installed_command_says_the_same(tmp_path: Path, content: str) -> None:
+    (tmp_path / "plan.yaml").write_text(content, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "run", "plan.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("plan.yaml:")
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.yaml"]

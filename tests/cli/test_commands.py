@@ -1,0 +1,195 @@
+"""The command line around the plans: help, init, plugins, schema."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "datasets",
+    "numpy",
+    "scipy",
+    "matplotlib",
+    "pyarrow",
+    "pydantic",
+    "ruamel",
+    "jinja2",
+)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from harness.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as exit: assert not exit.code\n"
+        "print('\\n'.join(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert {line.split()[0] for line in done.stdout.partition("Commands:")[2].splitlines() if line} >= {
+        "run",
+        "check",
+        "report",
+    }
+    imported = {name.partition(".")[0] for name in done.stderr.split()}
+    assert "click" in imported
+    assert imported.isdisjoint(HEAVY)
+
+
+def test_check_imports_no_torch(tmp_path: Path, plan_text: str) -> None:
+    (tmp_path / "plan.yaml").write_text(plan_text.replace("beta: 0.1", "betta: 0.1"), encoding="utf-8")
+    code = (
+        "import sys; from harness.cli import main\n"
+        "try: main(['check', 'plan.yaml'])\n"
+        "except SystemExit as exit: assert exit.code == 2\n"
+        "print('\\n'.join(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path
+    )
+    assert {"torch", "transformers", "trl", "scipy", "matplotlib"}.isdisjoint(done.stdout.split())
+
+
+def test_every_command_has_help(command: Callable[..., Any]) -> None:
+    from harness.cli import COMMANDS
+
+    for name in COMMANDS:
+        outcome = command(name, "--help")
+        assert outcome.status == 0
+        assert outcome.out.startswith("Usage: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("chek",), "No such command 'chek'"),
+        (("check",), "Missing argument 'PLAN'"),
+        (("check", "x", "--sett", "a=1"), "No such option"),
+    ],
+)
+def test_a_wrong_command_line_is_a_usage_error(command: Callable[..., Any], arguments: tuple[str, ...], text: str) -> None:
+    outcome = command(*arguments)
+    assert outcome.status == 2
+    assert text in outcome.err
+
+
+def test_init_writes_a_plan_that_checks(command: Callable[..., Any]) -> None:
+    outcome = command("init", "-o", "mine.yaml")
+    assert (outcome.status, outcome.out) == (0, "mine.yaml\n")
+    # The packaged plan in full has many pairs; its shape is what is checked here.
+    assert command("check", "mine.yaml", "--set", "data.toy.pairs=200").status == 0
+
+
+def test_init_overwrites_nothing(command: Callable[..., Any]) -> None:
+    Path("plan.yaml").write_text("mine", encoding="utf-8")
+    outcome = command("init")
+    assert (outcome.status, outcome.err) == (2, "plan.yaml: exists; choose another name with -o, or remove it\n")
+    assert Path("plan.yaml").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("quikstart",), "no packaged plan 'quikstart'; did you mean \"quickstart\"?"),
+        (("-o", "none/plan.yaml"), "none/plan.yaml: No such file or directory"),
+    ],
+)
+def test_init_says_what_is_wrong(command: Callable[..., Any], arguments: tuple[str, ...], text: str) -> None:
+    outcome = command("init", *arguments)
+    assert outcome.status == 2
+    assert text in outcome.err
+
+
+def test_a_folder_of_the_same_name_does_not_hide_a_packaged_plan(command: Callable[..., Any]) -> None:
+    Path("quickstart").mkdir()
+    assert command("check", "quickstart", "--set", "data.toy.pairs=200").status == 0
+
+
+def test_plugins_lists_every_component_with_its_plugin(command: Callable[..., Any]) -> None:
+    for arguments in (("plugins",), ("plugins", "list")):
+        outcome = command(*arguments)
+        assert outcome.status == 0
+        rows = [line.split() for line in outcome.out.splitlines()]
+        assert rows[0] == ["NAME", "KIND", "PLUGIN", "VERSION"]
+        assert ["dpo", "aligner", "aligners", "alignment-harness"] in [row[:4] for row in rows]
+        assert {row[1] for row in rows[1:]} == {"aligner", "judge", "metric", "source", "backend"}
+
+
+def test_the_version_is_that_of_the_distribution(command: Callable[..., Any]) -> None:
+    from importlib.metadata import version
+
+    assert command("--version").out == f"harness, version {version('alignment-harness')}\n"
+
+
+# --- schema ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def schema(command: Callable[..., Any]) -> dict[str, Any]:
+    outcome = command("schema")
+    assert outcome.status == 0
+    found: dict[str, Any] = json.loads(outcome.out)
+    return found
+
+
+def quickstart() -> dict[str, Any]:
+    from harness.cli.plans import find_plan
+    from harness.plan import read_document
+
+    return read_document(find_plan("quickstart")).values
+
+
+def references(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
+        return own.union(*(references(each) for each in value.values()))
+    return set().union(*(references(each) for each in value)) if isinstance(value, list) else set()
+
+
+def test_the_schema_holds_everything_that_it_refers_to(schema: dict[str, Any]) -> None:
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert references(schema) <= {f"#/$defs/{name}" for name in schema["$defs"]}
+    assert "#/$defs/Evaluate" in references(schema)
+
+
+@pytest.mark.parametrize(("section", "kind"), [("data", "source"), ("stages", "aligner")])
+def test_the_schema_knows_the_options_of_every_entry(schema: dict[str, Any], section: str, kind: str) -> None:
+    assert "patternProperties" not in schema["properties"][section]  # it would take an entry whatever it holds
+    branches = {
+        each["properties"][kind]["const"]: each for each in schema["properties"][section]["additionalProperties"]["anyOf"]
+    }
+    for values in quickstart()[section].values():
+        branch = branches[values[kind]]
+        assert set(branch["required"]) <= set(values) <= set(branch["properties"])
+        assert branch["additionalProperties"] is False
+        assert "betta" not in branch["properties"]
+
+
+def test_the_schema_accepts_the_packaged_plan_and_no_unknown_option(schema: dict[str, Any]) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.check_schema(schema)
+    plan = quickstart()
+    assert list(validator.iter_errors(plan)) == []
+    plan["stages"]["dpo"]["betta"] = 0.1
+    assert list(validator.iter_errors(plan))
+
+
+def test_a_reader_that_goes_away_is_no_bug() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m harness schema | head -c 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("{", "")

@@ -1,0 +1,87 @@
+"""The docs are true: links lead somewhere, code is the code of the example plugin, the reference is up to date."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from harness import hookspecs
+from harness.cli import cli
+from harness.plan import check, parse_document
+from harness.plugins import load_plugins
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PLUGINS = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HELP = re.compile(r"^```(?:console|text)\n\$ harness ([^\n]*--help)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def unindented(code: str) -> str:
+    """Code without indentation: a method is shown without its class."""
+    return "\n".join(line.strip() for line in code.splitlines())
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    broken = []
+    for link in LINK.findall(re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)):
+        target, _, anchor = link.partition("#")
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        path = (page.parent / target).resolve() if target else page
+        if not path.exists() or (anchor and anchor not in anchors(path)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_the_plan_reference_is_up_to_date() -> None:
+    registry = load_plugins().registry()
+    written = (ROOT / "docs" / "plan.md").read_text(encoding="utf-8")
+    assert written == runpy.run_path(str(ROOT / "docs" / "plan_reference.py"))["reference"](registry), "run tox -e docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_help_that_is_shown_is_what_the_command_prints(page: Path) -> None:
+    for arguments, shown in HELP.findall(page.read_text(encoding="utf-8")):
+        printed = CliRunner().invoke(cli, arguments.split(), prog_name="harness", terminal_width=100).output
+        assert shown.strip() == printed.strip(), f"harness {arguments}"
+
+
+@pytest.mark.parametrize(("language", "file"), [("python", "harness_simpo.py"), ("toml", "pyproject.toml")])
+def test_the_plugin_guide_shows_the_example_plugin(language: str, file: str) -> None:
+    source = (ROOT / "tests" / "example_plugin" / file).read_text(encoding="utf-8")
+    shown = blocks(PLUGINS, language)
+    assert shown
+    assert [block for block in shown if unindented(block) not in unindented(source)] == []
+
+
+def test_the_plugin_guide_lists_every_hook_with_its_arguments() -> None:
+    listed = re.findall(r"^\| `(harness_\w+\([^)]*\))` \|", PLUGINS, re.MULTILINE)
+    hooks = {name: function for name, function in vars(hookspecs).items() if name.startswith("harness_")}
+    assert listed == [f"{name}({', '.join(inspect.signature(each).parameters)})" for name, each in hooks.items()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_whole_plans_that_are_shown_are_valid(page: Path) -> None:
+    """A YAML block with a base is a plan. The plan of the plugin guide needs its plugin, so it is left out here."""
+    registry = load_plugins().registry()
+    for number, block in enumerate(blocks(page.read_text(encoding="utf-8"), "yaml")):
+        if re.search(r"^base:", block, re.MULTILINE) and "simpo" not in block:
+            check(parse_document(block, f"{page.name}-{number}.yaml"), registry)

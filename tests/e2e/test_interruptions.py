@@ -1,0 +1,93 @@
+"""A run that is interrupted, killed or fails goes on where it stopped, to the metrics of an undisturbed one."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from micro import command, estimates, harness
+
+from harness.rundir import RunFolder
+
+pytestmark = pytest.mark.torch
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(command("run", "plan.yaml", "--out", "run"), cwd=folder, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not happened():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def checkpoint(folder: Path, pattern: str) -> Callable[[], bool]:
+    return lambda: any((folder / "runs" / ".store").glob(f"*/.*.partial/checkpoints/{pattern}"))
+
+
+@pytest.mark.parametrize("pattern", ["checkpoint-10/complete.json", "step-00000002/checkpoint.json"])
+def test_a_killed_trainer_goes_on_from_its_checkpoint(home: Path, write_plan: Callable[..., Path], pattern: str) -> None:
+    folder = write_plan().parent
+    process = start(folder)
+    wait_for(process, checkpoint(folder, pattern))
+    process.kill()
+    process.communicate()
+    done = harness(folder, "run", "plan.yaml", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert "goes on from" in done.stderr
+    assert estimates(folder / "run") == estimates(home / "first")
+    assert list(RunFolder(folder / "run").scalars()) == list(RunFolder(home / "first").scalars())
+
+
+def test_a_damaged_checkpoint_is_passed_over(home: Path, write_plan: Callable[..., Path]) -> None:
+    folder = write_plan().parent
+    process = start(folder)
+    wait_for(process, checkpoint(folder, "checkpoint-20/complete.json"))
+    process.kill()
+    process.communicate()
+    (weights,) = (folder / "runs" / ".store").glob("*/.*.partial/checkpoints/checkpoint-20/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    done = harness(folder, "run", "plan.yaml", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert "goes on from its checkpoint at step 10" in done.stderr
+    assert estimates(folder / "run") == estimates(home / "first")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_how_to_go_on(write_plan: Callable[..., Path], number: signal.Signals) -> None:
+    folder = write_plan().parent
+    process = start(folder)
+    wait_for(process, checkpoint(folder, "checkpoint-10/complete.json"))
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "run the same command again, and it goes on where it stopped" in errors
+    assert "Traceback" not in errors
+    assert RunFolder(folder / "run").run()["status"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments(home: Path, write_plan: Callable[..., Path]) -> None:
+    folder = write_plan().parent
+    clock = random.Random(17)
+    for _ in range(20):
+        process = start(folder)
+        try:
+            process.wait(timeout=clock.uniform(0.5, 25))
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.communicate()
+    done = harness(folder, "run", "plan.yaml", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert estimates(folder / "run") == estimates(home / "first")

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+from pydantic import ValidationError
+
+from harness.errors import PlanError
+from harness.plan import Gate, Graph
+from harness.plan.gates import Expected, expected_estimates, matching
+
+
+def gate(**values: str) -> Gate:
+    return Gate.model_validate({"model": "dpo", "metric": "kl", "value": "<= 5", **values})
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "holds"),
+    [
+        (">= 0.5", 0.5, True),
+        ("> 0.5", 0.5, False),
+        ("<= 5", 5.0, True),
+        ("<5", 5.0, False),
+        (">=-1e-3", -0.002, False),
+        ("< .5", 0.4, True),
+    ],
+)
+def test_a_gate_compares_its_part_of_the_estimate(bound: str, value: float, holds: bool) -> None:
+    low = Gate.model_validate({"model": "dpo", "metric": "kl", "low": bound})
+    estimate = SimpleNamespace(value=-99.0 if holds else 99.0, low=value, high=0.0)
+    assert low.holds(estimate) is holds
+
+
+@pytest.mark.parametrize("bound", ["0.5", "== 0.5", ">= half", ">= nan", ">= 0.5 or so", "=> 0.5", ""])
+def test_a_bound_is_a_comparison_with_a_number(bound: str) -> None:
+    with pytest.raises(ValidationError, match="is not a bound"):
+        gate(value=bound)
+
+
+LEVEL = Expected("dpo", "kl", None, "held", None)
+COMPARISON = Expected("dpo", "kl", None, "held", "sft")
+OTHER = Expected("dpo", "kl", None, "safety", None)
+
+
+def test_a_gate_without_a_baseline_means_the_level() -> None:
+    assert matching(gate(), [LEVEL, COMPARISON]) == [LEVEL]
+    assert matching(gate(baseline="sft"), [LEVEL, COMPARISON]) == [COMPARISON]
+    assert matching(gate(), [COMPARISON]) == [COMPARISON]
+    assert matching(gate(), [LEVEL, OTHER]) == [LEVEL, OTHER]
+    assert matching(gate(suite="safety"), [LEVEL, OTHER]) == [OTHER]
+
+
+def test_what_a_plan_will_estimate(resolve: Callable[..., Graph]) -> None:
+    expected = set(expected_estimates(resolve()))
+    assert Expected("dpo", "win-rate", "truth", "held", "sft") in expected
+    assert Expected("ppo", "win-rate-difference", "referee", "safety", "dpo") in expected
+    assert not any(each.model == "sft" and each.metric == "win-rate" for each in expected)
+    assert Expected("sft", "reward", "referee", "held", None) in expected
+    assert Expected("dpo", "reward", "referee", "held", "sft") in expected
+    # Reward models are measured on preferences; a packaged suite has none.
+    assert {each.suite for each in expected if each.metric == "accuracy"} == {"held"}
+    assert {each.model for each in expected if each.metric == "accuracy"} == {"reward", "referee"}
+    assert Expected("referee", "spearman", "truth", "held", None) in expected
+
+
+def test_a_gate_may_name_any_of_them(resolve: Callable[..., Graph]) -> None:
+    difference = "{model: ppo, metric: win-rate-difference, judge: truth, suite: held, low: '> 0'}"
+    accuracy = "{model: reward, metric: accuracy, suite: held, low: '> 0.5'}"
+    graph = resolve(("require:\n", f"require:\n  - {difference}\n  - {accuracy}\n"))
+    assert len(graph.plan.require) == 4
+
+
+def test_nothing_can_be_required_without_an_evaluation(resolve: Callable[..., Graph]) -> None:
+    text = "evaluate:\n  baseline: sft\n  candidates: [dpo, ppo]\n"
+    with pytest.raises(PlanError, match="require: there is nothing to require without `evaluate`"):
+        resolve((text, "report:\n"), ("  suites: {held: {data: toy.test}, safety: {suite: safety}}\n", ""), ("  judges:\n", ""),
+                ("    truth: {judge: toy-truth}\n", ""), ("    referee: {judge: reward-model, model: referee}\n", ""),
+                ("  metrics: [win-rate, reward, kl, accuracy]\n", ""))  # fmt: skip

@@ -1,0 +1,282 @@
+"""Sources: small files in the formats of the real ones, every kind of bad row, and every kind of bad file."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness_plugins.sources.bad_rows import EMPTY, IDENTICAL, INVALID, MISSING, UNSHARED
+from harness_plugins.sources.hh_rlhf import HHRLHF
+from harness_plugins.sources.preferences import Preferences
+from harness_plugins.sources.prompts import Prompts
+
+import harness
+
+Rows = Sequence[Mapping[str, Any]]
+USER, ASSISTANT = "user", "assistant"
+
+
+def lines(rows: Rows) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def load(source: type[harness.Source], folder: Path, rows: Rows) -> harness.Loaded:
+    (folder / "rows.jsonl").write_text(lines(rows), encoding="utf-8")
+    return source().load(source.Config.model_validate({"path": "rows.jsonl"}), folder)
+
+
+def turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def said(prompt: harness.Prompt) -> list[tuple[str, str]]:
+    return [(message.role, message.content) for message in prompt]
+
+
+# --- hh-rlhf --------------------------------------------------------------------------------------------------------------
+
+DIALOGUE = "\n\nHuman: Hi there\n\nAssistant: Hello.\n\nHuman: Why?\n\nAssistant:"
+
+
+def test_a_dialogue_is_split_at_its_last_answer(tmp_path: Path) -> None:
+    loaded = load(HHRLHF, tmp_path, [{"chosen": f"{DIALOGUE} Because.", "rejected": f"{DIALOGUE} Go away:\n\nnow"}])
+    (row,) = loaded.rows
+    assert isinstance(row, harness.Preference)
+    assert said(row.prompt) == [("user", "Hi there"), ("assistant", "Hello."), ("user", "Why?")]
+    assert (row.root, row.chosen, row.rejected) == ("Hi there", "Because.", "Go away:\n\nnow")
+    assert loaded.dropped == {}
+
+
+def test_turns_of_one_speaker_in_a_row_are_joined_in_the_prompt(tmp_path: Path) -> None:
+    before = "\n\nHuman: One\n\nHuman: Two\n\nAssistant: A\n\nAssistant: B\n\nHuman: Three\n\nAssistant:"
+    (row,) = load(HHRLHF, tmp_path, [{"chosen": f"{before} x", "rejected": f"{before} y"}]).rows
+    assert said(row.prompt) == [("user", "One\n\nTwo"), ("assistant", "A\n\nB"), ("user", "Three")]
+    assert row.root == "One"
+
+
+def test_bad_dialogues_are_counted_by_kind(tmp_path: Path) -> None:
+    good = {"chosen": f"{DIALOGUE} a", "rejected": f"{DIALOGUE} b"}
+    loaded = load(
+        HHRLHF,
+        tmp_path,
+        [
+            good,
+            {"chosen": f"{DIALOGUE} a"},
+            {"chosen": "no turns at all", "rejected": "none"},
+            {"chosen": f"lost words {DIALOGUE} a", "rejected": f"lost words {DIALOGUE} b"},
+            {"chosen": f"{DIALOGUE} a\n\nHuman: bye", "rejected": f"{DIALOGUE} b\n\nHuman: bye"},
+            {"chosen": f"{DIALOGUE} a", "rejected": "\n\nHuman: Other\n\nAssistant: b"},
+            {"chosen": f"{DIALOGUE} a", "rejected": f"{DIALOGUE} b\n\nAssistant: c"},
+            {"chosen": f"{DIALOGUE} a", "rejected": f"{DIALOGUE}  "},
+            {"chosen": f"{DIALOGUE} a", "rejected": f"{DIALOGUE}  a "},
+            {"chosen": f"{DIALOGUE} a", "rejected": f"{DIALOGUE} \ud800"},
+        ],
+    )
+    assert loaded.dropped == {MISSING: 4, UNSHARED: 2, EMPTY: 1, IDENTICAL: 1, INVALID: 1}
+    assert len(loaded.rows) == 1
+
+
+@pytest.mark.skipif(
+    "HARNESS_HH_RLHF" not in os.environ, reason="HARNESS_HH_RLHF names no hh-rlhf file, harmless-base/test.jsonl.gz"
+)
+def test_the_real_pairs() -> None:
+    path = os.environ["HARNESS_HH_RLHF"]
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        raw = [json.loads(line) for line in file]
+    loaded = HHRLHF().load(HHRLHF.Config(path=path), Path())
+    pairs = [row for row in loaded.rows if isinstance(row, harness.Preference)]
+    # 2,312 rows of 2,178 roots; 2,307 share their prompt, and 4 of these hold an empty answer.
+    assert len(raw) == 2312
+    assert len({row["chosen"].partition("\n\nAssistant:")[0] for row in raw}) == 2178
+    assert dict(loaded.dropped) == {UNSHARED: 5, EMPTY: 4}
+    assert len(pairs) == 2303
+    for pair in pairs:
+        source = raw[int(pair.id.removeprefix("hh-"))]
+        for text, answer in ((source["chosen"], pair.chosen), (source["rejected"], pair.rejected)):
+            words = text.replace("\n\nHuman:", " ").replace("\n\nAssistant:", " ").split()
+            assert words == [word for message in pair.prompt for word in message.content.split()] + answer.split()
+
+
+# --- preferences ----------------------------------------------------------------------------------------------------------
+
+FORMATS = {
+    "standard, explicit": {"prompt": "The sky is", "chosen": " blue.", "rejected": " green."},
+    "standard, implicit": {"chosen": "The sky is blue.", "rejected": "The sky is green."},
+    "conversational, explicit": {
+        "prompt": [turn(USER, "The sky is")],
+        "chosen": [turn(ASSISTANT, "blue.")],
+        "rejected": [turn(ASSISTANT, "green.")],
+    },
+    "conversational, implicit": {
+        "chosen": [turn(USER, "The sky is"), turn(ASSISTANT, "blue.")],
+        "rejected": [turn(USER, "The sky is"), turn(ASSISTANT, "green.")],
+    },
+    "text beside conversations": {
+        "prompt": "The sky is",
+        "chosen": [turn(USER, "The sky is"), turn(ASSISTANT, "blue.")],
+        "rejected": [turn(USER, "The sky is"), turn(ASSISTANT, "green.")],
+    },
+    "text before answers": {
+        "prompt": "The sky is",
+        "chosen": [turn(ASSISTANT, "blue.")],
+        "rejected": [turn(ASSISTANT, "green.")],
+    },
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same_preference(tmp_path: Path, name: str) -> None:
+    (row,) = load(Preferences, tmp_path, [FORMATS[name]]).rows
+    assert isinstance(row, harness.Preference)
+    assert said(row.prompt) == [("user", "The sky is")]
+    assert (row.root, row.chosen, row.rejected) == ("The sky is", "blue.", "green.")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "prompt", "answers"),
+    [
+        ("Q? Paris", "Q? Parma", "Q?", ("Paris", "Parma")),  # not cut inside a word
+        ("Q? It is a", "Q? It is b", "Q? It is", ("a", "b")),  # common first words go to the prompt, as in TRL
+        ("Q?\na", "Q?\nb", "Q?", ("a", "b")),
+        ("Q? a b", "Q? a", "Q?", ("a b", "a")),
+    ],
+)
+def test_a_shared_prompt_ends_at_white_space(
+    tmp_path: Path, chosen: str, rejected: str, prompt: str, answers: tuple[str, str]
+) -> None:
+    (row,) = load(Preferences, tmp_path, [{"chosen": chosen, "rejected": rejected}]).rows
+    assert isinstance(row, harness.Preference)
+    assert (row.prompt[0].content, (row.chosen, row.rejected)) == (prompt, answers)
+
+
+def test_bad_preferences_are_counted_by_kind(tmp_path: Path) -> None:
+    good = {"prompt": "Q", "chosen": "a", "rejected": "b"}
+    bad: list[dict[str, Any]] = [
+        {"prompt": "Q", "chosen": "a"},
+        {"prompt": "", "chosen": "a", "rejected": "b"},
+        {"prompt": 5, "chosen": "a", "rejected": "b"},
+        {"prompt": "Q", "chosen": ["a"], "rejected": ["b"]},
+        {"chosen": [turn("judge", "a")], "rejected": [turn(ASSISTANT, "b")]},
+        {"chosen": [turn(ASSISTANT, "a")], "rejected": [turn(ASSISTANT, "b")]},
+        {"prompt": [turn(USER, "Q")], "chosen": [turn(USER, "a")], "rejected": [turn(USER, "b")]},
+        {**good, "rejected": " "},
+        {**good, "rejected": " a "},
+        {"chosen": "same", "rejected": "same"},
+        {"chosen": "one", "rejected": "two"},
+        {"chosen": [turn(USER, "Q"), turn(ASSISTANT, "a")], "rejected": [turn(USER, "R"), turn(ASSISTANT, "b")]},
+        {**good, "margin": float("nan")},
+        {**good, "chosen": "\ud800"},
+    ]
+    loaded = load(Preferences, tmp_path, [good, *bad])
+    assert loaded.dropped == {MISSING: 7, EMPTY: 1, IDENTICAL: 2, UNSHARED: 2, INVALID: 2}
+    assert len(loaded.rows) == 1
+
+
+def test_what_a_row_says_of_itself_is_kept(tmp_path: Path) -> None:
+    row = {"id": 7, "prompt": "Q", "chosen": "a", "rejected": "b", "margin": 2, "category": "x", "other": 1}
+    (found,) = load(Preferences, tmp_path, [row]).rows
+    assert isinstance(found, harness.Preference)
+    assert (found.id, found.margin, found.category) == ("7", 2.0, "x")
+
+
+def test_rows_that_share_an_id_are_told_apart(tmp_path: Path) -> None:
+    rows = [{"id": each, "prompt": "Q", "chosen": "a", "rejected": f"b{n}"} for n, each in enumerate(["x", "x", None, "x"])]
+    assert [row.id for row in load(Preferences, tmp_path, rows).rows] == ["x", "x-row-1", "row-000002", "x-row-3"]
+
+
+def test_the_root_is_the_first_user_turn(tmp_path: Path) -> None:
+    prompt = [turn("system", "Be kind."), turn(USER, "First"), turn(ASSISTANT, "x"), turn(USER, "Second")]
+    row = {"prompt": prompt, "chosen": [turn(ASSISTANT, "a")], "rejected": [turn(ASSISTANT, "b")]}
+    assert load(Preferences, tmp_path, [row]).rows[0].root == "First"
+
+
+# --- prompts --------------------------------------------------------------------------------------------------------------
+
+
+def test_prompts_are_text_or_messages(tmp_path: Path) -> None:
+    chat = [turn("system", "Be kind."), turn(USER, "Why?")]
+    loaded = load(Prompts, tmp_path, [{"prompt": " Why? ", "category": "c"}, {"prompt": chat}, {"text": "Why?"}, {"prompt": " "},
+                                      {"prompt": [turn(ASSISTANT, "Because.")]}, {"prompt": []}])  # fmt: skip
+    assert [said(row.prompt) for row in loaded.rows] == [[("user", "Why?")], [("system", "Be kind."), ("user", "Why?")]]
+    assert [(row.root, row.category) for row in loaded.rows] == [("Why?", "c"), ("Why?", None)]
+    assert loaded.dropped == {MISSING: 4}
+
+
+# --- files ----------------------------------------------------------------------------------------------------------------
+
+ROWS = [{"prompt": f"Q{number}", "chosen": "a", "rejected": "b"} for number in range(3)]
+
+
+def read(folder: Path, path: str, **options: Any) -> list[str]:
+    loaded = Preferences().load(Preferences.Config(path=path, **options), folder)
+    return [row.root for row in loaded.rows]
+
+
+def test_lines_compressed_lines_and_parquet_hold_the_same_rows(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    (tmp_path / "a.jsonl").write_text("\ufeff" + lines(ROWS).replace("\n", "\n\n"), encoding="utf-8")
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines(ROWS).encode()))
+    parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "a.parquet")
+    for name in ("a.jsonl", "a.jsonl.gz", "a.parquet", str(tmp_path / "a.jsonl")):
+        assert read(tmp_path, name) == ["Q0", "Q1", "Q2"]
+
+
+def test_conversations_come_out_of_parquet(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist([FORMATS["conversational, explicit"]]), tmp_path / "a.parquet")
+    assert read(tmp_path, "a.parquet") == ["The sky is"]
+
+
+def test_a_folder_is_read_whole_in_the_order_of_its_names(tmp_path: Path) -> None:
+    for name, row in (("b.jsonl", ROWS[1]), ("a.jsonl", ROWS[0]), ("sub/c.jsonl", ROWS[2])):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_text(lines([row]), encoding="utf-8")
+    (tmp_path / "data" / "README.md").write_text("not data", encoding="utf-8")
+    assert read(tmp_path, "data") == ["Q0", "Q1", "Q2"]
+    assert read(tmp_path, "data", subset="sub") == ["Q2"]
+
+
+TRUNCATED = gzip.compress(lines(ROWS * 500).encode())[:-20]
+BAD_FILES = {
+    "truncated.jsonl.gz": (TRUNCATED, "truncated.jsonl.gz: cannot be read after line"),
+    "corrupt.jsonl.gz": (TRUNCATED[:30] + b"\xff" * 40 + TRUNCATED[70:], "corrupt.jsonl.gz: cannot be read after line"),
+    "plain.jsonl.gz": (lines(ROWS).encode(), "plain.jsonl.gz: cannot be read after line 0: Not a gzipped file"),
+    "broken.jsonl": (lines(ROWS[:2]).encode() + b'{"prompt": \n', "broken.jsonl:3: not valid JSON: Expecting value"),
+    "list.jsonl": (b"[1, 2]\n", "list.jsonl:1: expected a JSON object, not '[1, 2]'"),
+    "latin.jsonl": (b'{"prompt": "caf\xe9"}\n', "latin.jsonl: cannot be read after line 0"),
+    "deep.jsonl": (b"[" * 100_000, "deep.jsonl: cannot be read after line 1"),
+    "digits.jsonl": (b'{"id": ' + b"9" * 5000 + b"}", "digits.jsonl: cannot be read after line 1"),
+    "rows.csv": (b"prompt,chosen\n", "rows.csv: expected a .jsonl, .jsonl.gz or .parquet file"),
+    "bad.parquet": (b"PAR1 is not enough", "bad.parquet: not a readable Parquet file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_named_with_what_is_wrong(tmp_path: Path, name: str) -> None:
+    content, text = BAD_FILES[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(harness.DataError) as caught:
+        read(tmp_path, name)
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["none.jsonl", "./none", "/none/at/all", "none.parquet"])
+def test_a_local_file_that_is_not_there(tmp_path: Path, path: str) -> None:
+    with pytest.raises(harness.DataError, match="no such file; paths count from the plan's folder"):
+        read(tmp_path, path)
+
+
+def test_a_folder_without_data(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(harness.DataError, match=r"no .jsonl, .jsonl.gz or .parquet file in this folder"):
+        read(tmp_path, "empty")

@@ -1,0 +1,59 @@
+"""What to try next follows from what was observed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conftest import estimate, lock, run_json, win_rate
+from harness_reports.advice import advice
+from harness_reports.facts import Facts
+from harness_reports.methods import costs, methods
+
+from harness.rundir import Scalar
+
+if TYPE_CHECKING:
+    from harness.records import Estimate
+
+RISING = [Scalar("ppo", step, "score", float(step)) for step in range(12)]
+
+
+def sentences(stage: str, *estimates: Estimate, scalars: list[Scalar] | None = None) -> str:
+    found = advice(Facts(run=run_json(), lock=lock(), estimates=estimates, scalars=scalars or []))
+    return " ".join(sentence for each in found if each.stage == stage for sentence in each.sentences)
+
+
+def test_dpo_too_far_from_its_reference_needs_a_larger_beta() -> None:
+    found = sentences("dpo", estimate("dpo", "kl", 9.0, 8.0, 10.0, unit="nats per answer"))
+    assert "Raise `beta`" in found
+    assert "lower the learning rate" in found
+
+
+def test_dpo_that_hardly_moved_needs_a_smaller_beta() -> None:
+    found = sentences("dpo", estimate("dpo", "kl", 0.1, 0.05, 0.2, unit="nats per answer"))
+    assert "or lower `beta`" in found
+    assert "Raise `beta`" not in found
+
+
+def test_ppo_whose_reward_rises_without_a_gain_is_suspected_of_over_optimisation() -> None:
+    assert "over-optimisation" in sentences("ppo", win_rate("ppo", 0.5, 0.44, 0.56), scalars=RISING)
+    assert "over-optimisation" not in sentences("ppo", win_rate("ppo", 0.64, 0.57, 0.7), scalars=RISING)
+
+
+def test_a_reward_model_that_may_only_see_length() -> None:
+    weak = estimate("reward", "accuracy-vs-longer", 0.02, -0.03, 0.07, suite="hh.valid", unit="share of pairs")
+    assert "may learn length" in sentences("reward", weak)
+
+
+def test_methods_count_upstream_training_and_the_options_that_were_set() -> None:
+    """PPO builds on sft and reward: three stages of 60 s each."""
+    ppo = next(each for each in methods(Facts(run=run_json(), lock=lock(), scalars=RISING)) if each.stage == "ppo")
+    assert ppo.seconds_with_upstream.replace("\u00a0", " ") == "3 min 0 s"
+    assert (ppo.models, ppo.options) == ("4", "2")
+    assert ppo.stability == "reward rose"
+
+
+def test_tokens_per_second_come_from_the_log_where_the_stage_did_not_count_them() -> None:
+    """3,000 tokens in 60 s."""
+    done = run_json(stages={"sft": {"status": "done", "seconds": 60.0}})
+    logged = [Scalar("sft", 10, "num_tokens", 1000.0), Scalar("sft", 20, "num_tokens", 3000.0)]
+    assert next(each for each in costs(Facts(run=done, lock=lock(), scalars=logged))).tokens_per_second == "50"
