@@ -75,7 +75,7 @@ def lock_document(graph: Graph, registry: Registry, data: DataSets, compute: Com
             for reference, each in data.loaded().items()
         },
         "metrics": {
-            measure.name: {"unit": measure.unit, "better": measure.better, "scope": node.metric.component.scope}  # type: ignore[attr-defined]
+            measure.name: {"unit": measure.unit, "better": measure.better, "scope": node.metric.component.scope}
             for node in graph.metrics
             for measure in node.measures
         },

@@ -221,7 +221,7 @@ class Run:
             self.log.event("note", stage=node.name, text=text)
 
         context = RunningStage(node.name, self.graph.plan.seed, self.compute, work, on_log, on_note)
-        job = StageJob(node.name, node.aligner.component, node.config, inputs)  # type: ignore[arg-type]
+        job = StageJob(node.name, node.aligner.component, node.config, inputs)
         if not hook.harness_run_stage(stage=job, context=context):
             raise StageError(f"stage {node.name!r}: no plugin ran it")
         if not (work.output / "config.json").exists():

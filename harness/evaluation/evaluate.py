@@ -90,7 +90,7 @@ class Evaluation:
             return {}
         used = {model for node in scorers.values() for model in node.models.values()}
         return {
-            name: JudgeNode(name, entry, entry.component.Config(model=name), {"model": name})  # type: ignore[call-arg]
+            name: JudgeNode(name, entry, entry.component.Config(model=name), {"model": name})
             for name in self.run.graph.reward_models()
             if name in self.run.artifacts and name not in used and name not in scorers
         }
@@ -113,7 +113,7 @@ class Evaluation:
         def build() -> list[Sample]:
             from .steps import sample_answers
 
-            return sample_answers(artifact, loaded, backend.component(), options, self.seed, self.run.compute)  # type: ignore[arg-type]
+            return sample_answers(artifact, loaded, backend.component(), options, self.seed, self.run.compute)
 
         return keep(self.run, ("samples", model, suite), identity, build, Sample)
 
@@ -201,7 +201,7 @@ class Evaluation:
         def build(work: Workspace) -> None:
             observations = list(self._observations(*evidence))
             write_records(work.output / "observations.jsonl", observations)
-            measures = {m.name: (m, node.metric.component.scope) for node in metrics for m in node.measures}  # type: ignore[attr-defined]
+            measures = {m.name: (m, node.metric.component.scope) for node in metrics for m in node.measures}
             made = [
                 *make_estimates(observations, measures, self.plan.baseline, self.plan.bootstrap, self.seed),
                 *self._agreement(evidence[1]),
@@ -240,7 +240,7 @@ class Evaluation:
             )
 
         for node in self.run.graph.metrics:
-            scope = node.metric.component.scope  # type: ignore[attr-defined]
+            scope = node.metric.component.scope
             found: Iterator[Evidence]
             if scope == "samples":
                 found = (answers(model, suite) for model, suite in samples)

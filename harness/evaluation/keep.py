@@ -50,7 +50,7 @@ def keep(
 
 def observe(node: MetricNode, evidence: Iterable[Evidence]) -> Iterator[Observation]:
     """The observations of the measures that the plan asks for."""
-    metric: Metric = node.metric.component()  # type: ignore[assignment]
+    metric: Metric = node.metric.component()
     wanted = {measure.name for measure in node.measures}
     for each in evidence:
         yield from (found for found in metric.observe(each, metric.Config()) if found.metric in wanted)
