@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .records import Judgement, Observation, PairScore, Preference, Prompt, PromptRow, Sample, Score, SuiteRow
 
@@ -40,9 +40,11 @@ class SourceConfig(Options):
     of each split. Rows that a source or an aligner has to drop may be at most the share `max_dropped` of all rows.
     """
 
-    split: dict[str, float] = Field(default_factory=dict)
-    limit: int | None = Field(default=None, ge=1)
-    max_dropped: float = Field(default=0.1, ge=0, le=1)
+    split: dict[str, float] = Field(default_factory=dict, description="names and shares of the conversation roots")
+    limit: int | None = Field(default=None, ge=1, description="keep the first so many rows of each split")
+    max_dropped: float = Field(
+        default=0.1, ge=0, le=1, description="the share of rows that may turn out bad before the run stops"
+    )
 
 
 @dataclass(frozen=True)
@@ -90,25 +92,47 @@ class Artifact:
     reference: Artifact | None = None
 
 
+class TinyBase(Options):
+    """A fresh Llama-architecture model with a tokenizer trained on the plan's data."""
+
+    type: Literal["tiny"]
+    hidden_size: int = Field(default=128, ge=8)
+    num_hidden_layers: int = Field(default=3, ge=1)
+    num_attention_heads: int = Field(default=4, ge=1)
+    intermediate_size: int = Field(default=384, ge=8)
+    vocab_size: int = Field(default=1024, ge=300)
+    max_position_embeddings: int = Field(default=512, ge=32)
+
+    @model_validator(mode="after")
+    def _heads(self) -> TinyBase:
+        if self.hidden_size % (2 * self.num_attention_heads):
+            raise ValueError("hidden_size must be a multiple of twice num_attention_heads")
+        return self
+
+
 class AlignerConfig(Options):
     """Options that every aligner understands, by the names of transformers' TrainingArguments.
 
     `args` passes any other field of TrainingArguments through.
     """
 
-    learning_rate: float = Field(default=1e-5, gt=0)
-    num_train_epochs: float = Field(default=1.0, gt=0)
-    max_steps: int = Field(default=-1, ge=-1)
-    per_device_train_batch_size: int = Field(default=8, ge=1)
-    gradient_accumulation_steps: int = Field(default=1, ge=1)
-    warmup_steps: float = Field(default=0.0, ge=0)
-    lr_scheduler_type: str = "linear"
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    max_length: int = Field(default=1024, ge=8)
-    logging_steps: int = Field(default=10, ge=1)
-    save_steps: int = Field(default=100, ge=1)
-    args: dict[str, Any] = Field(default_factory=dict)
+    learning_rate: float = Field(default=1e-5, gt=0, description="the highest of the schedule")
+    num_train_epochs: float = Field(default=1.0, gt=0, description="passes over the data")
+    max_steps: int = Field(default=-1, ge=-1, description="optimiser steps, where above 0; overrides num_train_epochs")
+    per_device_train_batch_size: int = Field(default=8, ge=1, description="rows at a time")
+    gradient_accumulation_steps: int = Field(default=1, ge=1, description="batches per optimiser step")
+    warmup_steps: float = Field(default=0.0, ge=0, description="a number of steps, or below 1 a share of them")
+    lr_scheduler_type: str = Field(default="linear", description="as transformers names it")
+    weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm")
+    max_length: int = Field(
+        default=1024,
+        ge=8,
+        description="tokens of prompt and answer; the prompt's oldest turns are cut first, the answer never",
+    )
+    logging_steps: int = Field(default=10, ge=1, description="log scalars every so many steps")
+    save_steps: int = Field(default=100, ge=1, description="write a checkpoint every so many steps")
+    args: dict[str, Any] = Field(default_factory=dict, description="any other field of transformers' TrainingArguments")
 
 
 @dataclass(frozen=True)
@@ -181,10 +205,10 @@ class Generation:
 class GenerateOptions(Options):
     """How answers are sampled. Temperature 0 is greedy decoding."""
 
-    max_new_tokens: int = Field(default=128, ge=1)
-    temperature: float = Field(default=1.0, ge=0)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    backend: str = "transformers"
+    max_new_tokens: int = Field(default=128, ge=1, description="the longest answer")
+    temperature: float = Field(default=1.0, ge=0, description="0 takes the likeliest token")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="nucleus sampling; 1 is none")
+    backend: str = Field(default="transformers", description="what turns prompts into answers")
 
 
 class Backend(Component):

@@ -29,7 +29,7 @@ class DataSets:
         name = reference.partition(".")[0]
         if name not in self._loaded:
             node = self._graph.data[name]
-            self._loaded[name] = load(node, self._graph.plan.seed, Path(self._graph.document.file).parent)
+            self._loaded[name] = load(node, self._graph.plan.seed, self._graph.document.folder)
         return self._loaded[name][reference]
 
     def texts(self) -> list[str]:

@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .components import Artifact, Compute, Dataset
+from .components import Artifact, Compute, Dataset, TinyBase
 from .context import TRAIN_LOG, read_train_log
 from .errors import UsageError
 from .keys import digest, library_versions
 from .plan import Graph, StageNode
-from .plan.model import TinyBase
 from .plugins import source_hash
 from .records import write_text
 from .store import Workspace
@@ -29,7 +28,7 @@ def base_identity(graph: Graph, texts: Callable[[], Sequence[str]]) -> dict[str,
         "base": plan.base.model_dump() if isinstance(plan.base, TinyBase) else plan.base,
         "revision": plan.revision,
         "trust_remote_code": plan.trust_remote_code,
-        "files": None if isinstance(plan.base, TinyBase) else _files(plan.base, Path(graph.document.file).parent),
+        "files": None if isinstance(plan.base, TinyBase) else _files(plan.base, graph.document.folder),
         "texts": digest(texts()) if tiny else None,
         "seed": plan.seed if tiny else None,
         "source": source_hash("harness.engine.base"),
@@ -45,7 +44,7 @@ def build_base_model(graph: Graph, texts: Callable[[], Sequence[str]], work: Wor
     spec: Any = plan.base
     if isinstance(plan.base, TinyBase):
         spec = plan.base.model_dump()
-    elif (folder := _folder(plan.base, Path(graph.document.file).parent)) is not None:
+    elif (folder := _folder(plan.base, graph.document.folder)) is not None:
         spec = str(folder)
     elif plan.revision:
         spec = f"{plan.base}@{plan.revision}"

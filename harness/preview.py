@@ -70,7 +70,7 @@ class Preview:
 
         Opens the starting model's tokenizer, and puts the model into the store if it is not there yet.
         """
-        from transformers import AutoTokenizer
+        from .engine.models import load_tokenizer
 
         identity = base_identity(self.graph, self.data.texts)
         base = self.store.produce(
@@ -79,7 +79,7 @@ class Preview:
                 {"seconds": 0.0, "peak_memory_bytes": 0} | build_base_model(self.graph, self.data.texts, work, self.compute)
             ),
         )
-        tokenizer = AutoTokenizer.from_pretrained(base.path)
+        tokenizer = load_tokenizer(base.path)
         for name, node in self.graph.stages.items():
             reference = node.slots.get("data")
             if reference is None:

@@ -50,7 +50,7 @@ class RunLog:
             "precision": compute.precision,
             "threads": compute.threads,
             "versions": library_versions(),
-            "git": _revision(Path(graph.document.file).parent),
+            "git": _revision(graph.document.folder),
         }
         self._save()
         self.event("run_start", plan=graph.plan.name)

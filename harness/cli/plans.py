@@ -43,7 +43,11 @@ def find_plan(name: str) -> Path:
 
 def load_plan(session: Session, name: str, settings: Sequence[str]) -> Graph:
     """Read and check a plan. Raises PlanError with all its problems."""
-    graph = check(read_document(find_plan(name), settings), session.registry)
+    path = find_plan(name)
+    document = read_document(path, settings)
+    if path in packaged_plans().values():
+        document.folder = Path()
+    graph = check(document, session.registry)
     problems = [each for found in session.plugins.hook.harness_check_plan(plan=graph.plan) for each in found or ()]
     if problems:
         raise PlanError(

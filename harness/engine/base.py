@@ -22,7 +22,7 @@ from transformers import (
     TokenizersBackend,
 )
 
-from ..components import Compute, Options
+from ..components import Compute, TinyBase
 from ..errors import UsageError
 from .models import first_line, quiet, save_model, use_threads
 
@@ -41,18 +41,6 @@ CHAT_TEMPLATE = """\
 """The template of a base that has none: `<|role|>`, a newline, the text; an answer ends with EOS; then a newline."""
 
 
-class TinyModel(Options):
-    """A fresh, small Llama with a byte-level BPE vocabulary learned from the plan's own texts."""
-
-    type: str
-    hidden_size: int = 128
-    num_hidden_layers: int = 4
-    num_attention_heads: int = 4
-    intermediate_size: int = 384
-    vocab_size: int = 1024
-    max_position_embeddings: int = 1024
-
-
 def build_base(
     spec: str | Mapping[str, Any],
     texts: Iterable[str],
@@ -64,14 +52,14 @@ def build_base(
     """Write the starting model that `spec` names into the folder `output`.
 
     `spec` is a Hub id, optionally with `@revision`; a local folder or GGUF file; `package://PACKAGE/path/file.gguf`, a file
-    inside an installed package; or a mapping, the options of `TinyModel`, whose vocabulary is trained on `texts`. A base
+    inside an installed package; or a mapping, the options of `TinyBase`, whose vocabulary is trained on `texts`. A base
     that has a chat template keeps it. Raises UsageError.
     """
     use_threads(compute)
     if isinstance(spec, str):
         model, tokenizer = _open(spec, trust_remote_code)
     else:
-        model, tokenizer = _tiny(TinyModel.model_validate(dict(spec)), texts, seed)
+        model, tokenizer = _tiny(TinyBase.model_validate(dict(spec)), texts, seed)
     if tokenizer.eos_token_id is None:
         raise UsageError(f"base {spec}: its tokenizer has no EOS token, so no answer could end; set eos_token")
     _ensure_pad(model, tokenizer)
@@ -165,7 +153,7 @@ def _plain_generation_config(model: Any, tokenizer: Any) -> None:
     )
 
 
-def _tiny(options: TinyModel, texts: Iterable[str], seed: int) -> tuple[Any, Any]:
+def _tiny(options: TinyBase, texts: Iterable[str], seed: int) -> tuple[Any, Any]:
     if options.type != "tiny":
         raise UsageError(f"base: unknown type {options.type!r}; a base to build has type: tiny")
     tokenizer = _train_tokenizer(texts, options.vocab_size, options.max_position_embeddings)

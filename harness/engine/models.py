@@ -63,6 +63,11 @@ def reward_model_from(
     return model, tokenizer
 
 
+def load_tokenizer(path: Path | str, *, trust_remote_code: bool = False) -> Tokenizer:
+    """The tokenizer of a model folder."""
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+
+
 def save_model(model: Model, tokenizer: Tokenizer, folder: Path) -> None:
     """Write weights (safetensors), configuration and tokenizer with its chat template into `folder`."""
     with quiet():

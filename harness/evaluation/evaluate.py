@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..components import Artifact, Evidence, ScoringJudge
@@ -43,7 +42,7 @@ class Evaluation:
         self.run = run
         self.plan = plan
         self.seed = run.graph.plan.seed
-        folder = Path(run.graph.document.file).parent
+        folder = run.graph.document.folder
         self.suites = {name: load_suite(name, suite, run.data, folder) for name, suite in plan.suites.items()}
         self.models = [name for name in run.graph.models() if name in run.artifacts]
         self.candidates = [name for name in plan.candidates if name in self.models and name != plan.baseline]

@@ -19,12 +19,14 @@ MAX_BYTES = 250_000
 class Document:
     """The values of a plan and where each one comes from: a line of the file, or a `--set` on the command line.
 
-    `problems` are those of the text itself that leave the rest readable, such as a key that stands twice.
+    Relative paths in the plan count from `folder`: the plan's own, or the working directory for a plan that comes with the
+    package. `problems` are those of the text itself that leave the rest readable, such as a key that stands twice.
     """
 
     file: str
     text: str
     values: dict[str, Any]
+    folder: Path = Path()
     lines: dict[Path_, int] = field(default_factory=dict)
     overrides: dict[Path_, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -100,7 +102,7 @@ def parse_document(text: str, file: str) -> Document:
     """The values of a plan's text. Raises PlanError with the line for what is not plain YAML, and for an empty text."""
     values, lines, problems = read_yaml(text, file)
     if isinstance(values, dict):
-        return Document(file, text, values, lines, problems=problems)
+        return Document(file, text, values, Path(file).parent, lines, problems=problems)
     if values is None and not problems:
         problems = [Problem(1, "", "the plan is empty; `harness init` writes one to start from", file)]
     raise PlanError(problems or [Problem(1, "", "a plan is a mapping of keys to values, such as `name: my-plan`", file)])

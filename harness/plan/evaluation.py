@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.resources
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .graph import JudgeNode, MetricNode, Slot
@@ -95,7 +94,7 @@ def _check_suite(name: str, suite: Suite, problems: Problems, references: Refere
     if suite.suite is not None and suite.suite not in (packaged := packaged_suites()):
         problems.add((*path, "suite"), f"no packaged suite {suite.suite!r}{hint(suite.suite, packaged)}")
     if suite.path is not None:
-        file = Path(problems.document.file).parent / suite.path
+        file = problems.document.folder / suite.path
         if not file.is_file():
             problems.add((*path, "path"), f"{file}: no such file; paths count from the plan's folder")
         elif not file.stat().st_size:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, field_validator, model_validator
 
-from ..components import GenerateOptions, Options
+from ..components import GenerateOptions, Options, TinyBase
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}"
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
@@ -53,14 +53,14 @@ class Section(Options):
 class Gate(Section):
     """A requirement on one estimate: its value, or an end of its interval, against a bound such as ">= 0.65"."""
 
-    model: Name
-    metric: str
-    judge: str | None = None
-    suite: str | None = None
-    baseline: str | None = None
-    value: Bound | None = None
-    low: Bound | None = None
-    high: Bound | None = None
+    model: Name = Field(description="a stage")
+    metric: str = Field(description="one number's name")
+    judge: str | None = Field(default=None, description="needed where several judges give the number")
+    suite: str | None = Field(default=None, description="needed where several suites give the number")
+    baseline: str | None = Field(default=None, description="means the comparison with that model, not the level")
+    value: Bound | None = Field(default=None, description="a bound on the value, such as >= 0.65")
+    low: Bound | None = Field(default=None, description="a bound on the interval's lower end")
+    high: Bound | None = Field(default=None, description="a bound on the interval's upper end")
 
     @model_validator(mode="after")
     def _one_bound(self) -> Gate:
@@ -84,24 +84,6 @@ class Gate(Section):
         return f"{self.model} {self.metric}{where}: {part} {bound}"
 
 
-class TinyBase(Section):
-    """A fresh Llama-architecture model with a tokenizer trained on the plan's data."""
-
-    type: Literal["tiny"]
-    hidden_size: int = Field(default=128, ge=8)
-    num_hidden_layers: int = Field(default=3, ge=1)
-    num_attention_heads: int = Field(default=4, ge=1)
-    intermediate_size: int = Field(default=384, ge=8)
-    vocab_size: int = Field(default=1024, ge=300)
-    max_position_embeddings: int = Field(default=512, ge=32)
-
-    @model_validator(mode="after")
-    def _heads(self) -> TinyBase:
-        if self.hidden_size % (2 * self.num_attention_heads):
-            raise ValueError("hidden_size must be a multiple of twice num_attention_heads")
-        return self
-
-
 def _base_kind(value: object) -> str:
     return "tiny" if isinstance(value, Mapping | TinyBase) else "name"
 
@@ -112,10 +94,10 @@ Base = Annotated[Annotated[str, Tag("name")] | Annotated[TinyBase, Tag("tiny")],
 class Suite(Section):
     """Prompts that every model answers: from a split of the plan's data, a packaged suite, or a JSON-lines file."""
 
-    data: str | None = None
-    suite: str | None = None
-    path: str | None = None
-    limit: int | None = Field(default=None, ge=1)
+    data: str | None = Field(default=None, description="a data reference, such as hh.test")
+    suite: str | None = Field(default=None, description="the name of a packaged suite")
+    path: str | None = Field(default=None, description="a file of suite rows, relative to the plan")
+    limit: int | None = Field(default=None, ge=1, description="use the first so many prompts")
 
     @model_validator(mode="after")
     def _one_origin(self) -> Suite:
@@ -127,21 +109,24 @@ class Suite(Section):
 class Bootstrap(Section):
     """How intervals are made."""
 
-    resamples: int = Field(default=10_000, ge=100, le=1_000_000)
-    level: float = Field(default=0.95, gt=0.5, lt=1)
+    resamples: int = Field(default=10_000, ge=100, le=1_000_000, description="how often clusters of prompts are resampled")
+    level: float = Field(default=0.95, gt=0.5, lt=1, description="the confidence level of every interval")
 
 
 class Evaluate(Section):
     """What is measured, on what, against what, by whom. `reference` names preferences whose chosen answers set a scale."""
 
-    baseline: Name
-    candidates: list[Name] = Field(min_length=1)
-    suites: dict[Name, Suite] = Field(min_length=1)
-    generate: GenerateOptions = GenerateOptions()
-    judges: dict[Name, dict[str, Any]] = Field(default_factory=dict)
-    metrics: list[str] = Field(min_length=1)
-    reference: str | None = None
-    bootstrap: Bootstrap = Bootstrap()
+    baseline: Name = Field(description="the model that candidates are compared with")
+    candidates: list[Name] = Field(min_length=1, description="the models to compare")
+    suites: dict[Name, Suite] = Field(min_length=1, description="the prompts that every model answers, by name")
+    generate: GenerateOptions = Field(default_factory=GenerateOptions, description="how answers are sampled")
+    judges: dict[Name, dict[str, Any]] = Field(default_factory=dict, description="who compares answers, by name")
+    metrics: list[str] = Field(min_length=1, description="metrics, or single measures of them")
+    reference: str | None = Field(
+        default=None,
+        description="preferences whose chosen answers are the scale of helpfulness; a stage's valid, where left out",
+    )
+    bootstrap: Bootstrap = Field(default_factory=Bootstrap, description="how intervals are made")
 
     @field_validator("candidates", "metrics")
     @classmethod
@@ -155,23 +140,31 @@ class Evaluate(Section):
 class Report(Section):
     """How the report is headed."""
 
-    title: str | None = None
+    title: str | None = Field(default=None, description="the headline; the plan's name, where left out")
 
 
 class Plan(Section):
     """A plan: one starting model, data, the stages that train on it, and how they are compared."""
 
-    name: Name
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    base: Base
-    revision: str | None = None
-    trust_remote_code: bool = False
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    threads: int | None = Field(default=None, ge=1, le=1024)
-    data: dict[Name, dict[str, Any]] = Field(min_length=1)
-    stages: dict[Name, dict[str, Any]] = Field(min_length=1)
-    sweep: dict[str, list[Any]] = Field(default_factory=dict)
-    evaluate: Evaluate | None = None
-    require: list[Gate] = Field(default_factory=list)
+    name: Name = Field(description="names the run folder and the report")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of splits, training, sampling and the bootstrap")
+    base: Base = Field(description="the starting model: a Hub id, a folder, package://PACKAGE/file.gguf, or a tiny base")
+    revision: str | None = Field(default=None, description="of a Hub id; pin it for a run that others can repeat")
+    trust_remote_code: bool = Field(default=False, description="let the base bring code of its own")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="auto is CUDA where torch and the driver have it"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="weights are fp32; bf16 autocasts matrix products; auto is bf16 where the device has it"
+    )
+    threads: int | None = Field(
+        default=None, ge=1, le=1024, description="of torch on the processor; every core, where left out"
+    )
+    data: dict[Name, dict[str, Any]] = Field(min_length=1, description="data sets by name")
+    stages: dict[Name, dict[str, Any]] = Field(min_length=1, description="what is trained, by name")
+    sweep: dict[str, list[Any]] = Field(default_factory=dict, description="STAGE.OPTION to the values that it takes")
+    evaluate: Evaluate | None = Field(default=None, description="what is compared, and how")
+    require: list[Gate] = Field(
+        default_factory=list, description="what the estimates must meet, or the run ends with status 3"
+    )
     report: Report = Report()

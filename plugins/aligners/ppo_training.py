@@ -379,6 +379,7 @@ class PPOTraining:
             scheduler.load_state_dict(saved)
         self.kl.coefficient = state["beta"]
         self.scaling = RewardScaling(**state["scaling"]) if state["scaling"] is not None else None
+        self.context.note(f"goes on from its checkpoint at step {step}")
         self.context.rewind(step)
         return step
 

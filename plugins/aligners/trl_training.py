@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import harness
 
 if TYPE_CHECKING:
-    from transformers import Trainer, TrainerCallback
+    from transformers import TrainerCallback
 
 MARKER = "complete.json"
+TOKENS = "tokens.json"
 
 
 def training_arguments(
@@ -39,7 +41,8 @@ def training_arguments(
         "logging_steps": config.logging_steps,
         "logging_nan_inf_filter": False,
         "save_strategy": "steps",
-        "save_steps": config.save_steps,
+        # A checkpoint between two logged steps would lose what TRL has gathered since the first of them.
+        "save_steps": math.ceil(config.save_steps / config.logging_steps) * config.logging_steps,
         "save_total_limit": 2,
         "bf16": compute.precision == "bf16",
         "use_cpu": compute.device == "cpu",
@@ -59,19 +62,21 @@ def training_arguments(
         ) from error
 
 
-def train(trainer: Trainer, context: harness.StageContext) -> None:
+def train(trainer: Any, context: harness.StageContext) -> None:
     """Train to the end, from the last good checkpoint if there is one, and leave the model in `context.output`."""
     from transformers import PrinterCallback
 
     from harness.engine.models import quiet, save_model
 
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_callback(context))
+    trainer.add_callback(_callback(trainer, context))
     checkpoint = last_good_checkpoint(context.checkpoints)
     if checkpoint is not None:
         step = _step(checkpoint)
         context.note(f"goes on from its checkpoint at step {step}")
         context.rewind(step)
+        # TRL counts tokens, and keeps the count to itself.
+        trainer._total_train_tokens = json.loads((checkpoint / TOKENS).read_text(encoding="utf-8"))
     with quiet():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     save_model(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, context.output)
@@ -110,7 +115,7 @@ def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def _callback(context: harness.StageContext) -> TrainerCallback:
+def _callback(trainer: Any, context: harness.StageContext) -> TrainerCallback:
     from transformers import TrainerCallback
 
     class Report(TrainerCallback):  # type: ignore[misc]
@@ -122,6 +127,8 @@ def _callback(context: harness.StageContext) -> TrainerCallback:
                 context.log(state.global_step, values, state.max_steps)
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            mark_good(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (checkpoint / TOKENS).write_text(json.dumps(trainer._total_train_tokens), encoding="utf-8")
+            mark_good(checkpoint)
 
     return Report()

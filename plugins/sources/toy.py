@@ -45,7 +45,7 @@ class Toy(harness.Source):
         """`unsafe` and `harmless` are shares of the prompts; how-to questions make up the rest."""
 
         pairs: int = Field(default=4000, ge=1)
-        temperature: float = Field(default=1.0, gt=0)
+        temperature: float = Field(default=0.8, gt=0)
         unsafe: float = Field(default=0.2, ge=0, le=1)
         harmless: float = Field(default=0.2, ge=0, le=1)
         seed: int = 0
@@ -116,7 +116,7 @@ def write_answer(rng: Random, subject: Subject) -> str:
 
 def _body(rng: Random, subject: Subject) -> list[str]:
     ways = ("points", "astray", "filler", "refusal")
-    way = rng.choices(ways, (0.35, 0.05, 0.15, 0.45) if subject.kind == "unsafe" else (0.5, 0.2, 0.15, 0.15))[0]
+    way = rng.choices(ways, (0.35, 0.05, 0.15, 0.45) if subject.kind == "unsafe" else (0.55, 0.1, 0.2, 0.15))[0]
     if way == "refusal":
         return [rng.choice(REFUSALS), *_maybe(rng, GROUNDS), *_maybe(rng, OFFERS)]
     if way == "filler":

@@ -20,8 +20,8 @@ from harness.rundir import RunFolder
 pytestmark = pytest.mark.torch
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(command("run", "plan.yaml", "--out", "run"), cwd=folder, stderr=subprocess.PIPE, text=True)
+def start(folder: Path, plan: str = "plan.yaml") -> subprocess.Popen[str]:
+    return subprocess.Popen(command("run", plan, "--out", "run"), cwd=folder, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
@@ -77,17 +77,32 @@ def test_an_interrupted_run_says_how_to_go_on(write_plan: Callable[..., Path], n
     assert RunFolder(folder / "run").run()["status"] == "interrupted"
 
 
-@pytest.mark.slow
-def test_twenty_kills_at_random_moments(home: Path, write_plan: Callable[..., Path]) -> None:
-    folder = write_plan().parent
+def kill_at_random(folder: Path, plan: str, times: int, longest: float) -> None:
+    """Start a run and kill it, again and again, each time after up to `longest` seconds."""
     clock = random.Random(17)
-    for _ in range(20):
-        process = start(folder)
+    for _ in range(times):
+        process = start(folder, plan)
         try:
-            process.wait(timeout=clock.uniform(0.5, 25))
+            process.wait(timeout=clock.uniform(0.5, longest))
         except subprocess.TimeoutExpired:
             process.kill()
         process.communicate()
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments(home: Path, write_plan: Callable[..., Path]) -> None:
+    folder = write_plan().parent
+    kill_at_random(folder, "plan.yaml", 20, 20)
     done = harness(folder, "run", "plan.yaml", "--out", "run")
     assert done.returncode == 0, done.stderr
     assert estimates(folder / "run") == estimates(home / "first")
+
+
+@pytest.mark.slow
+def test_three_kills_of_the_quickstart(tmp_path: Path) -> None:
+    kill_at_random(tmp_path, "quickstart", 3, 120)
+    done = harness(tmp_path, "run", "quickstart", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    undisturbed = harness(tmp_path, "run", "quickstart", "--out", "undisturbed", "--store", "another-store")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert estimates(tmp_path / "run") == estimates(tmp_path / "undisturbed")
