@@ -152,7 +152,7 @@ def _answers(facts: Facts, stage: str) -> list[str]:
         if each.baseline == facts.baseline and each.low > 0 and facts.baseline:
             sentences.append(
                 f"Its answers are longer than the baseline's by {interval(each)} characters on `{each.suite}`. Judges "
-                "tend to like length: look at the length-controlled win rate before trusting the plain one."
+                "tend to like length: read some of the longer answers before trusting the win rate."
             )
             break
     for metric, text in (("repetition", "repeats itself"), ("empty", "gives empty answers")):

@@ -64,7 +64,8 @@ class RewardModel:
 def reward_models(facts: Facts) -> tuple[RewardModel, ...]:
     """Every reward model on every suite that it was measured on."""
     measured = [(each.model, each.suite) for each in facts.estimates if each.metric == "accuracy"]
-    keys = dict.fromkeys([*facts.pairs, *measured])
+    # Pairs that were only scored because a stage required it are not among the measured ones.
+    keys = dict.fromkeys(measured or facts.pairs)
     return tuple(_reward_model(facts, model, suite) for model, suite in keys)
 
 
