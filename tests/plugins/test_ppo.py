@@ -84,7 +84,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
         "intermediate_size": 64,
-        "vocab_size": 280,
+        "vocab_size": 300,
     }
     build_base(spec, list(WORDS) * 20, folder / "base", COMPUTE, seed=3)
     save_model(*reward_model_from(folder / "base", COMPUTE, seed=4), folder / "reward")

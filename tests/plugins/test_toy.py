@@ -165,10 +165,10 @@ def test_there_are_thousands_of_conversation_roots(rows) -> None:
 
 
 def test_probability_is_bradley_terry_on_the_true_difference(rows) -> None:
-    # sigmoid(d / T) with T = 1: a difference of 2 wins with 1 / (1 + e^-2) = 0.8808, a tie with one half
+    # sigmoid(d / T) with T = 0.8: a difference of 2 wins with 1 / (1 + e^-2.5) = 0.9241, a tie with one half
     two = [row.probability for row in rows if truth(row.root, row.chosen) - truth(row.root, row.rejected) == 2]
     tie = [row.probability for row in rows if truth(row.root, row.chosen) == truth(row.root, row.rejected)]
-    assert two == pytest.approx([0.8808] * len(two), abs=1e-4)
+    assert two == pytest.approx([0.9241] * len(two), abs=1e-4)
     assert tie == [0.5] * len(tie)
     assert two
     assert tie
