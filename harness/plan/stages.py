@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from .references import References
 
 KEYS = ("aligner", "requires")
+OWN = frozenset(
+    "output_dir seed data_seed use_cpu bf16 fp16 report_to disable_tqdm logging_strategy logging_nan_inf_filter save_strategy "
+    "save_total_limit resume_from_checkpoint push_to_hub".split()
+)
+"""Fields of TrainingArguments that the run sets: checkpoints, logs and numbers depend on them."""
 
 
 def resolve_stages(plan: Plan, problems: Problems, references: References) -> dict[str, StageNode]:
@@ -66,6 +71,8 @@ def _check_arguments(args: Any, fields: Iterable[str], path: Where, problems: Pr
     for key in args:
         if key in fields:
             problems.add((*path, key), f"give it as the stage's own option `{key}`")
+        elif key in OWN:
+            problems.add((*path, key), "the run sets it; `seed`, `device` and `precision` stand at the top of the plan")
         elif key not in known:
             problems.add((*path, key), f"transformers' TrainingArguments have no such field{hint(key, known)}")
 

@@ -119,6 +119,7 @@ class PPOTraining:
             self.steps = math.ceil(config.num_train_epochs * len(self.prompts) / config.rollout_batch_size)
         self.kl = KLController(config.kl_coef, config.target_kl, config.horizon)
         self.scaling: RewardScaling | None = None
+        self.tokens = 0
         self.optimizers = [
             self._optimizer(self.policy, config.learning_rate),
             self._optimizer(self.critic, config.critic_learning_rate or config.learning_rate),
@@ -135,7 +136,7 @@ class PPOTraining:
             for scheduler in self.schedulers:
                 scheduler.step()
             if step % self.config.logging_steps == 0 or step == self.steps:
-                self.context.log(step, measured, self.steps)
+                self.context.log(step, measured | {"num_tokens": self.tokens}, self.steps)
             if step % self.config.save_steps == 0 and step < self.steps:
                 save_checkpoint(self.context.checkpoints, step, self._state())
         save_model(self.policy, self.tokenizer, self.context.output)
@@ -166,6 +167,7 @@ class PPOTraining:
         )
         sequences = [TokenSequence(prompt, answer.ids) for prompt, answer in zip(prompts, answers, strict=True)]
         whole = [[*sequence.prompt_ids, *sequence.answer_ids] for sequence in sequences]
+        self.tokens += sum(map(len, whole))
         lengths = torch.tensor([len(answer.ids) for answer in answers])
         device = self.compute.device
         return Rollout(
@@ -362,6 +364,7 @@ class PPOTraining:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
             "beta": self.kl.coefficient,
+            "tokens": self.tokens,
             "scaling": asdict(self.scaling) if self.scaling is not None else None,
         }
 
@@ -378,6 +381,7 @@ class PPOTraining:
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(saved)
         self.kl.coefficient = state["beta"]
+        self.tokens = state["tokens"]
         self.scaling = RewardScaling(**state["scaling"]) if state["scaling"] is not None else None
         self.context.note(f"goes on from its checkpoint at step {step}")
         self.context.rewind(step)

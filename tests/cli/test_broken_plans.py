@@ -104,6 +104,7 @@ BROKEN: list[tuple[str, str, str, int, str]] = [
     # training arguments
     ("unknown argument", "beta: 0.1", "args: {optimm: adamw_torch}", 21, 'stages.dpo.args.optimm: transformers\' TrainingArguments have no such field; did you mean "optim"?'),
     ("argument with an option", "beta: 0.1", "args: {learning_rate: 1.0}", 21, "stages.dpo.args.learning_rate: give it as the stage's own option `learning_rate`"),
+    ("argument that the run sets", "beta: 0.1", "args: {output_dir: elsewhere}", 21, "stages.dpo.args.output_dir: the run sets it"),
     ("arguments of no mapping", "beta: 0.1", "args: fast", 21, "stages.dpo.args: input should be a valid dictionary, not 'fast'"),
     # requires
     ("requires of a policy", "{model: reward, metric", "{model: sft, metric", 29, "stages.ppo.requires.0.model: 'sft' is a model; what a stage requires of is a reward-model"),
