@@ -19,8 +19,22 @@ if TYPE_CHECKING:
 
 KEYS = ("aligner", "requires")
 OWN = frozenset(
-    "output_dir seed data_seed use_cpu bf16 fp16 report_to disable_tqdm logging_strategy logging_nan_inf_filter save_strategy "
-    "save_total_limit resume_from_checkpoint push_to_hub".split()
+    [
+        "output_dir",
+        "seed",
+        "data_seed",
+        "use_cpu",
+        "bf16",
+        "fp16",
+        "report_to",
+        "disable_tqdm",
+        "logging_strategy",
+        "logging_nan_inf_filter",
+        "save_strategy",
+        "save_total_limit",
+        "resume_from_checkpoint",
+        "push_to_hub",
+    ]
 )
 """Fields of TrainingArguments that the run sets: checkpoints, logs and numbers depend on them."""
 
