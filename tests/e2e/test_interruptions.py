@@ -6,14 +6,15 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("torch")
 
-from micro import command, estimates, harness
+from micro import PLAN, command, estimates, harness
 
 from harness.rundir import RunFolder
 
@@ -77,32 +78,38 @@ def test_an_interrupted_run_says_how_to_go_on(write_plan: Callable[..., Path], n
     assert RunFolder(folder / "run").run()["status"] == "interrupted"
 
 
-def kill_at_random(folder: Path, plan: str, times: int, longest: float) -> None:
-    """Start a run and kill it, again and again, each time after up to `longest` seconds."""
-    clock = random.Random(17)
-    for _ in range(times):
-        process = start(folder, plan)
-        try:
-            process.wait(timeout=clock.uniform(0.5, longest))
-        except subprocess.TimeoutExpired:
-            process.kill()
-        process.communicate()
+def killed_and_run_again(folder: Path, plan: str, moment: float) -> list[Mapping[str, Any]]:
+    """The estimates of a run that was killed after so many seconds, and then run to its end."""
+    process = start(folder, plan)
+    try:
+        process.wait(timeout=moment)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    process.communicate()
+    done = harness(folder, "run", plan, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    return estimates(folder / "run")
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments(home: Path, write_plan: Callable[..., Path]) -> None:
-    folder = write_plan().parent
-    kill_at_random(folder, "plan.yaml", 20, 20)
-    done = harness(folder, "run", "plan.yaml", "--out", "run")
-    assert done.returncode == 0, done.stderr
-    assert estimates(folder / "run") == estimates(home / "first")
+def test_twenty_kills_of_the_micro_plan(home: Path, tmp_path: Path) -> None:
+    clock = random.Random(17)
+    length = RunFolder(home / "first").run()["seconds"]
+    for number in range(20):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "plan.yaml").write_text(PLAN)
+        assert killed_and_run_again(folder, "plan.yaml", clock.uniform(0.5, length)) == estimates(home / "first")
 
 
 @pytest.mark.slow
 def test_three_kills_of_the_quickstart(tmp_path: Path) -> None:
-    kill_at_random(tmp_path, "quickstart", 3, 120)
-    done = harness(tmp_path, "run", "quickstart", "--out", "run")
-    assert done.returncode == 0, done.stderr
-    undisturbed = harness(tmp_path, "run", "quickstart", "--out", "undisturbed", "--store", "another-store")
+    clock = random.Random(17)
+    undisturbed = harness(tmp_path, "run", "quickstart", "--out", "undisturbed")
     assert undisturbed.returncode == 0, undisturbed.stderr
-    assert estimates(tmp_path / "run") == estimates(tmp_path / "undisturbed")
+    length = RunFolder(tmp_path / "undisturbed").run()["seconds"]
+    for number in range(3):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        metrics = killed_and_run_again(folder, "quickstart", clock.uniform(5, length))
+        assert metrics == estimates(tmp_path / "undisturbed")
