@@ -7,9 +7,10 @@ import harness
 
 @harness.hookimpl
 def harness_sources() -> list[type[harness.Source]]:
+    from .conversations import Conversations
     from .hh_rlhf import HHRLHF
     from .preferences import Preferences
     from .prompts import Prompts
     from .toy import Toy
 
-    return [HHRLHF, Preferences, Prompts, Toy]
+    return [Conversations, HHRLHF, Preferences, Prompts, Toy]

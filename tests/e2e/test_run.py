@@ -236,3 +236,23 @@ def test_report_renders_again_without_torch(home: Path, tmp_path: Path) -> None:
     done = harness(home, "report", "first", "-o", tmp_path / "report.html", PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "<html" in (tmp_path / "report.html").read_text()
+
+
+def test_sft_on_conversations_against_the_base_itself(tmp_path: Path) -> None:
+    turns = [[f"What is {number}?", f"It is {number}."] for number in range(40)]
+    rows = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in turns]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "plan.yaml").write_text(
+        "name: chats\n"
+        "base: {type: tiny, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, vocab_size: 300}\n"
+        "data: {chats: {source: conversations, path: chats.jsonl, split: {train: 0.7, test: 0.3}}}\n"
+        "stages: {sft: {aligner: sft, init: base, data: chats.train, max_steps: 3}}\n"
+        "evaluate:\n"
+        "  {baseline: base, candidates: [sft], suites: {heldout: {data: chats.test}}, generate: {max_new_tokens: 8},\n"
+        "   metrics: [kl, length]}\n"
+    )
+    done = harness(tmp_path, "run", "plan.yaml", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    found = {(each["model"], each["metric"], each["baseline"]) for each in estimates(tmp_path / "run")}
+    assert {("base", "length", None), ("sft", "length", "base"), ("sft", "kl", None)} <= found
+    assert ("base", "kl", None) not in found, "the base has no reference"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from harness_plugins.sources.bad_rows import EMPTY, IDENTICAL, INVALID, MISSING, UNSHARED
+from harness_plugins.sources.conversations import Conversations
 from harness_plugins.sources.hh_rlhf import HHRLHF
 from harness_plugins.sources.preferences import Preferences
 from harness_plugins.sources.prompts import Prompts
@@ -193,6 +194,41 @@ def test_the_root_is_the_first_user_turn(tmp_path: Path) -> None:
     prompt = [turn("system", "Be kind."), turn(USER, "First"), turn(ASSISTANT, "x"), turn(USER, "Second")]
     row = {"prompt": prompt, "chosen": [turn(ASSISTANT, "a")], "rejected": [turn(ASSISTANT, "b")]}
     assert load(Preferences, tmp_path, [row]).rows[0].root == "First"
+
+
+# --- conversations --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [turn("user", "Hi"), turn("assistant", "Hello"), turn("user", "Why?"), turn("assistant", "So.")]},
+        {"prompt": [turn("user", "Hi"), turn("assistant", "Hello"), turn("user", "Why?")], "completion": "So."},
+        {
+            "prompt": [turn("user", "Hi"), turn("assistant", "Hello"), turn("user", "Why?")],
+            "completion": [turn("assistant", "So.")],
+        },
+    ],
+)
+def test_the_last_answer_of_a_conversation_is_learned(tmp_path: Path, row: dict[str, Any]) -> None:
+    (read_back,) = load(Conversations, tmp_path, [row]).rows
+    assert said(read_back.prompt) == [("user", "Hi"), ("assistant", "Hello"), ("user", "Why?")]
+    assert read_back.answer == "So."
+    assert read_back.root == "Hi"
+
+
+def test_bad_conversations_are_counted_by_kind(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Hi", "completion": "Hello"},
+        {"prompt": "Hi", "completion": " "},
+        {"prompt": "Hi"},
+        {"messages": [turn("user", "Hi")]},
+        {"messages": [turn("assistant", "Hello")]},
+        {"messages": "Hi"},
+    ]
+    loaded = load(Conversations, tmp_path, rows)
+    assert [row.answer for row in loaded.rows] == ["Hello"]
+    assert loaded.dropped == {"empty answer": 1, "missing field": 4}
 
 
 # --- prompts --------------------------------------------------------------------------------------------------------------
