@@ -30,7 +30,6 @@ class RunLog:
         self.stages: dict[str, dict[str, Any]] = {}
         self._evaluation: dict[str, dict[str, Any]] = {}
         self._trained = {BASE, *graph.stages}
-        self.error: str | None = None
         self._warnings: list[str] = []
         self._gates: list[dict[str, Any]] = []
         try:
@@ -82,18 +81,18 @@ class RunLog:
         """Write plan.lock.json."""
         write_json(self._folder / "plan.lock.json", document)
 
-    def finish(self, status: str) -> None:
-        """Note how the run ended."""
+    def finish(self, status: str, error: str | None = None) -> None:
+        """Note how the run ended, and what ended it."""
         self._run |= {"status": status, "finished": now(), "seconds": round(time.monotonic() - self._started, 3)}
+        if error is not None:
+            self._run["error"] = error
         self._save()
         self.event("run_finish", status=status)
         self._events.close()
 
     def _save(self) -> None:
-        extra = {"error": self.error} if self.error else {}
         steps = {"stages": self.stages, "evaluation": self._evaluation}
-        fields = {**self._run, **extra, **steps, "warnings": self._warnings, "gates": self._gates}
-        write_json(self._folder / "run.json", fields)
+        write_json(self._folder / "run.json", {**self._run, **steps, "warnings": self._warnings, "gates": self._gates})
 
 
 def _empty(folder: Path) -> None:

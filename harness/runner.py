@@ -71,37 +71,42 @@ class Run:
     reused: dict[str, bool] = field(default_factory=dict)
 
     def execute(self) -> int:
-        """Run the plan. Returns 0, or the status of what went wrong. Raises HarnessError for what stops the whole run."""
+        """Run the plan. Returns 0, or the status of what went wrong. Raises HarnessError for what stops the whole run.
+
+        The run folder is finished, and the plugins told, whatever happens, except after Ctrl-C or a bug.
+        """
         self.data = DataSets(self.graph)
         self.log = RunLog(self.folder, self.graph, self.compute, self.command)
-        status, ended = 1, "failed"
         try:
-            for text in self.graph.warnings:
-                self.warn(text)
-            self._stages()
-            estimates = self._evaluate()
-            gates = self._gates(estimates)
-            status = 1 if any(stage["status"] == "failed" for stage in self.log.stages.values()) else 0
-            if not status and (not all(gates) or self.failed):
-                status = GateError.status
-            ended = {0: "done", GateError.status: "gated"}.get(status, "failed")
+            status = self._carry_out()
         except KeyboardInterrupt:
-            ended = "interrupted"
+            self.log.finish("interrupted")
             raise Interrupted("interrupted; run the same command again, and it goes on where it stopped") from None
         except HarnessError as error:
-            self.log.error = str(error)
+            self._finish("failed", str(error))
             raise
         except Exception:
-            self.log.error = traceback.format_exc(limit=-1).strip().rpartition("\n")[2]
+            self.log.finish("failed", traceback.format_exc(limit=-1).strip().rpartition("\n")[2])
             raise
-        finally:
-            self.log.finish(ended)
+        self._finish({0: "done", GateError.status: "gated"}.get(status, "failed"))
+        return status
+
+    def _carry_out(self) -> int:
+        for text in self.graph.warnings:
+            self.warn(text)
+        self._stages()
+        gates = self._gates(self._evaluate())
         computed = sum(not reused for reused in self.reused.values())
         self.progress.say(
             f"reused {len(self.reused) - computed} of {len(self.reused)} steps, computed {computed or 'nothing'}"
         )
+        if any(stage["status"] == "failed" for stage in self.log.stages.values()):
+            return StageError.status
+        return 0 if all(gates) and not self.failed else GateError.status
+
+    def _finish(self, ended: str, error: str | None = None) -> None:
+        self.log.finish(ended, error)
         self.plugins.hook.harness_run_finish(run=self.folder, say=self.progress.say)
-        return status
 
     def warn(self, text: str) -> None:
         """Warn the user, here and in the report."""
