@@ -1,0 +1,63 @@
+"""What a running stage logs: kept beside its checkpoints, cut back to one when it goes on from there, never NaN."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from harness.components import Compute
+from harness.context import TRAIN_LOG, RunningStage, read_train_log
+from harness.errors import StageError
+from harness.store import Workspace
+
+Told = list[tuple[int, dict[str, float]]]
+
+
+def stage(folder: Path, told: Told) -> RunningStage:
+    work = Workspace(folder / "output", folder / "checkpoints")
+    for path in (work.output, work.checkpoints):
+        path.mkdir(exist_ok=True)
+    return RunningStage(
+        "dpo", 1, Compute("cpu", "fp32", 1), work, lambda step, values, _: told.append((step, dict(values))), lambda _: None
+    )
+
+
+def test_scalars_after_a_checkpoint_are_forgotten_and_those_before_it_told_again(tmp_path: Path) -> None:
+    first = stage(tmp_path, [])
+    for step in (1, 2, 3):
+        first.log(step, {"loss": float(step)})
+    told: Told = []
+    second = stage(tmp_path, told)
+    second.rewind(2)
+    second.log(3, {"loss": 30.0})
+    second.finish()
+    assert told == [(1, {"loss": 1.0}), (2, {"loss": 2.0}), (3, {"loss": 30.0})]
+    kept = list(read_train_log(tmp_path / "output" / TRAIN_LOG))
+    assert [(row["step"], row["values"]["loss"]) for row in kept] == [(1, 1.0), (2, 2.0), (3, 30.0)]
+
+
+def test_a_stage_that_starts_anew_forgets_an_earlier_try(tmp_path: Path) -> None:
+    stage(tmp_path, []).log(1, {"loss": 1.0})
+    again = stage(tmp_path, [])
+    again.log(1, {"loss": 2.0})
+    again.finish()
+    assert [row["values"]["loss"] for row in read_train_log(tmp_path / "output" / TRAIN_LOG)] == [2.0]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_ends_the_stage(tmp_path: Path, value: float) -> None:
+    with pytest.raises(StageError, match=r"stage 'dpo': policy_loss is (nan|inf) at step 7.*learning_rate"):
+        stage(tmp_path, []).log(7, {"policy_loss": value})
+
+
+def test_another_scalar_that_is_no_number_is_left_out(tmp_path: Path) -> None:
+    told: Told = []
+    stage(tmp_path, told).log(1, {"loss": 1.0, "explained_variance": math.nan})
+    assert told == [(1, {"loss": 1.0})]
+
+
+def test_a_line_that_a_kill_cut_off_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text('{"step": 1, "values": {}}\n{"step": 2, "val')
+    assert [row["step"] for row in read_train_log(tmp_path / "log")] == [1]

@@ -1,0 +1,94 @@
+"""From scores and verdicts to judgements: which side wins, what a tie is, and what stays unscored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from harness import Judge, Message, Pair, Sample, Score, StageError
+from harness.components import Artifact, Compute, Verdict
+from harness.evaluation.steps import judge_samples, judgements_from_scores, prompt_seed
+
+COMPUTE = Compute("cpu", "fp32", 1)
+
+
+def score(model: str, prompt_id: str, value: float | None) -> Score:
+    reason = None if value is not None else "the judge gave no score"
+    return Score(prompt_id=prompt_id, suite="s", judge="j", model=model, score=value, reason=reason)
+
+
+def sample(model: str, prompt_id: str, answer: str) -> Sample:
+    prompt = (Message(role="user", content=prompt_id),)
+    return Sample(
+        prompt_id=prompt_id,
+        suite="s",
+        model=model,
+        prompt=prompt,
+        answer=answer,
+        finish="stop",
+        tokens=1,
+        logprob=-1.0,
+        seed=0,
+    )
+
+
+class PrefersLonger(Judge):
+    name = "prefers-longer"
+
+    def compare(
+        self, pairs: Sequence[Pair], config: Any, inputs: dict[str, Artifact], compute: Compute
+    ) -> Sequence[Verdict]:
+        return [
+            Verdict(None, "empty answers")
+            if not each.candidate
+            else Verdict(float(len(each.candidate) > len(each.baseline)))
+            for each in pairs
+        ]
+
+
+def test_the_higher_score_wins_equal_ones_tie_and_a_missing_one_is_unscored() -> None:
+    mine = [score("new", "a", 2.0), score("new", "b", 1.0), score("new", "c", 1.0), score("new", "d", None)]
+    others = [score("old", "d", 1.0), score("old", "c", 1.0), score("old", "b", 2.0), score("old", "a", 1.0)]
+    lengths = {"new": dict.fromkeys("abcd", 5), "old": dict.fromkeys("abcd", 3)}
+    made = judgements_from_scores(mine, others, lengths)
+    assert [(each.prompt_id, each.preference) for each in made] == [("a", 1.0), ("b", 0.0), ("c", 0.5), ("d", None)]
+    assert made[3].reason == "the judge gave no score"
+    assert {(each.candidate, each.baseline, each.candidate_length, each.baseline_length) for each in made} == {
+        ("new", "old", 5, 3)
+    }
+
+
+def test_a_judge_compares_the_candidate_with_the_baseline_on_the_same_prompt() -> None:
+    mine = [
+        sample("new", "a", "long answer"),
+        sample("new", "b", "no"),
+        sample("new", "c", ""),
+        sample("new", "x", "alone"),
+    ]
+    others = [sample("old", "c", "yes"), sample("old", "b", "longer"), sample("old", "a", "short")]
+    made = judge_samples("j", PrefersLonger(), None, {}, mine, others, COMPUTE)
+    assert [(each.prompt_id, each.preference, each.reason) for each in made] == [
+        ("a", 1.0, None),
+        ("b", 0.0, None),
+        ("c", None, "empty answers"),
+    ]
+    assert (made[0].candidate_length, made[0].baseline_length) == (len("long answer"), len("short"))
+
+
+def test_a_judge_that_leaves_pairs_out_is_an_error_that_names_it() -> None:
+    class Silent(Judge):
+        name = "silent"
+
+        def compare(self, *_: Any) -> Sequence[Verdict]:
+            return []
+
+    with pytest.raises(StageError, match="judge 'quiet' gave 0 verdicts for 1 pairs"):
+        judge_samples("quiet", Silent(), None, {}, [sample("new", "a", "x")], [sample("old", "a", "y")], COMPUTE)
+
+
+def test_a_prompts_seed_depends_on_the_run_and_the_prompt_and_on_nothing_else() -> None:
+    assert prompt_seed(1, "a") == prompt_seed(1, "a")
+    assert len({prompt_seed(seed, prompt) for seed in (1, 2) for prompt in "ab"}) == 4
+    assert all(0 <= prompt_seed(seed, "a") < 2**31 for seed in range(50))
