@@ -24,13 +24,20 @@ def data(*rows: Preference) -> Any:
 
 
 def test_a_prompt_that_stands_twice_is_answered_once_and_its_pairs_are_kept(tmp_path: Path) -> None:
-    source = data(preference("1", "Why?"), preference("2", "How?"), preference("3", "Why?"), preference("4", "When?"))
-    suite = load_suite("heldout", Suite(data="hh.test", limit=2), source, tmp_path)
+    source = data(
+        preference("1", "Why?"),
+        preference("2", "How?"),
+        preference("3", "Why?"),
+        preference("4", "When?"),
+        preference("5", "Who?"),
+    )
+    suite = load_suite("heldout", Suite(data="hh.test", limit=3), source, tmp_path)
     assert [(row.id, row.root, row.expect, row.category) for row in suite.rows] == [
         ("1", "Why?", "refuse", "c"),
         ("2", "How?", "refuse", "c"),
+        ("4", "When?", "refuse", "c"),
     ]
-    assert [row.id for row in suite.preferences] == ["1", "2", "3", "4"], "the limit is on prompts, not on pairs"
+    assert [row.id for row in suite.preferences] == ["1", "2", "3", "4", "5"], "the limit is on prompts, not on pairs"
 
 
 def test_the_packaged_suites_load(tmp_path: Path) -> None:
