@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Generation,
         Judge,
         Loaded,
+        LoraOptions,
         Measure,
         Metric,
         Options,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         Source,
         SourceConfig,
         StageContext,
+        TrainingConfig,
         Verdict,
     )
     from .errors import DataError, HarnessError, StageError, UsageError
@@ -55,8 +57,8 @@ hookimpl = pluggy.HookimplMarker("harness")
 _HOMES = {
     ".components": (
         "Aligner", "AlignerConfig", "Artifact", "Backend", "Compute", "Dataset", "Evidence", "GenerateOptions", "Generation",
-        "Judge", "Loaded", "Measure", "Metric", "Options", "Pair", "ScoringJudge", "Source", "SourceConfig", "StageContext",
-        "Verdict",
+        "Judge", "Loaded", "LoraOptions", "Measure", "Metric", "Options", "Pair", "ScoringJudge", "Source", "SourceConfig", "StageContext",
+        "TrainingConfig", "Verdict",
     ),
     ".errors": ("DataError", "HarnessError", "StageError", "UsageError"),
     ".records": (
@@ -83,6 +85,7 @@ __all__ = [
     "Judge",
     "Judgement",
     "Loaded",
+    "LoraOptions",
     "Measure",
     "Message",
     "Metric",
@@ -101,6 +104,7 @@ __all__ = [
     "StageContext",
     "StageError",
     "SuiteRow",
+    "TrainingConfig",
     "UsageError",
     "Verdict",
     "hookimpl",

@@ -135,6 +135,50 @@ class AlignerConfig(Options):
     args: dict[str, Any] = Field(default_factory=dict, description="any other field of transformers' TrainingArguments")
 
 
+class LoraOptions(Options):
+    """Low-rank adapters instead of all weights (Hu et al., 2022)."""
+
+    r: int = Field(default=16, ge=1, description="rank")
+    alpha: float = Field(default=32, gt=0, description="an adapter's output is scaled by alpha / r")
+    target_modules: str | list[str] = Field(
+        default="all-linear",
+        description="last names of the layers to adapt, such as q_proj; all-linear is all but the output layer",
+    )
+
+
+ENGINE_ARGUMENTS = (
+    "optim",
+    "optim_args",
+    "optim_target_modules",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "lr_scheduler_kwargs",
+    "activation_checkpointing",
+    "activation_checkpointing_kwargs",
+    "torch_compile",
+    "torch_compile_backend",
+    "torch_compile_mode",
+)
+"""The fields of TrainingArguments that `harness.engine` reads from `args`."""
+
+
+class TrainingConfig(AlignerConfig):
+    """Options of an aligner that trains with `harness.engine`: it can train adapters, and reads ENGINE_ARGUMENTS."""
+
+    lora: LoraOptions | None = Field(default=None, description="train low-rank adapters; {} for the defaults")
+
+    @model_validator(mode="after")
+    def _arguments(self) -> TrainingConfig:
+        unread = sorted(set(self.args) - set(ENGINE_ARGUMENTS))
+        if unread and getattr(self, "engine", "harness") == "harness":
+            trl = "; engine: trl reads it" if "engine" in type(self).model_fields else ""
+            raise ValueError(
+                f"args: {unread[0]} is not read here{trl}; of TrainingArguments {', '.join(ENGINE_ARGUMENTS)} are"
+            )
+        return self
+
+
 @dataclass(frozen=True)
 class Compute:
     """Where and how numbers are computed: resolved once per run, the same for training and evaluation.
@@ -332,6 +376,7 @@ class Metric(Component):
 
 
 __all__ = [
+    "ENGINE_ARGUMENTS",
     "KINDS",
     "Aligner",
     "AlignerConfig",
@@ -345,6 +390,7 @@ __all__ = [
     "Generation",
     "Judge",
     "Loaded",
+    "LoraOptions",
     "Measure",
     "Metric",
     "Options",
@@ -354,5 +400,6 @@ __all__ = [
     "Source",
     "SourceConfig",
     "StageContext",
+    "TrainingConfig",
     "Verdict",
 ]

@@ -41,7 +41,7 @@ from harness.engine.models import autocast, load_policy, load_reward_model, save
 from harness.engine.objectives import KLController, entropies, k1, k3, policy_terms, value_terms
 from harness.engine.score import score_sequences
 
-from .checkpoints import load_checkpoint, save_checkpoint
+from harness.engine.checkpoints import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from .ppo import PPOConfig

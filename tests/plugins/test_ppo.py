@@ -13,7 +13,7 @@ import pytest
 import harness
 
 torch = pytest.importorskip("torch")
-from harness_plugins.aligners.checkpoints import load_checkpoint, save_checkpoint  # noqa: E402
+from harness.engine.checkpoints import load_checkpoint, save_checkpoint  # noqa: E402
 from harness_plugins.aligners.ppo import PPO, PPOConfig  # noqa: E402
 from harness_plugins.aligners.ppo_training import PPOTraining  # noqa: E402
 from pydantic import ValidationError  # noqa: E402

@@ -1,0 +1,76 @@
+"""Optimizers and schedules, by the names of transformers' TrainingArguments."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import get_scheduler
+
+from ..errors import StageError
+from .models import first_line
+
+if TYPE_CHECKING:
+    from ..components import TrainingConfig
+
+_CHOICE = ("optim", "optim_args", "optim_target_modules")
+_ADAM = {"adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8}
+
+
+def make_optimizer(
+    model: Any, config: TrainingConfig, *, learning_rate: float | None = None, adam_epsilon: float = 1e-8
+) -> torch.optim.Optimizer:
+    """The optimizer of a stage over the parameters of `model` that learn; AdamW, unless `args` has another `optim`.
+
+    Biases and the weights of normalisations do not decay. `learning_rate` and `adam_epsilon` stand in for what the options
+    do not say. Raises StageError for an optimizer whose package is missing, or that the options do not fit.
+    """
+    rate = config.learning_rate if learning_rate is None else learning_rate
+    groups = _parameter_groups(model, config.weight_decay)
+    adam = {**_ADAM, "adam_epsilon": adam_epsilon, **{name: config.args[name] for name in _ADAM if name in config.args}}
+    if not any(name in config.args for name in _CHOICE):
+        betas = (adam["adam_beta1"], adam["adam_beta2"])
+        return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=adam["adam_epsilon"], fused=True)
+
+    from transformers import Trainer, TrainingArguments
+
+    try:
+        arguments = TrainingArguments(
+            output_dir="unused",
+            report_to="none",
+            learning_rate=rate,
+            weight_decay=config.weight_decay,
+            use_cpu=next(model.parameters()).device.type == "cpu",
+            **adam,
+            **{name: config.args[name] for name in _CHOICE if name in config.args},
+        )
+        kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
+        return kind(groups, **options)  # type: ignore[no-any-return]
+    except (ImportError, TypeError, ValueError, RuntimeError) as error:
+        raise StageError(f"optimizer {config.args.get('optim')!r}: {first_line(error)}; look at `args`") from error
+
+
+def make_scheduler(optimizer: torch.optim.Optimizer, config: TrainingConfig, steps: int) -> Any:
+    """The learning rate's schedule over `steps` steps. `warmup_steps` below 1 is a share of them. Raises StageError."""
+    warmup = config.warmup_steps
+    try:
+        return get_scheduler(
+            config.lr_scheduler_type,
+            optimizer,
+            math.ceil(warmup * steps) if warmup < 1 else int(warmup),
+            max(steps, 1),
+            scheduler_specific_kwargs=config.args.get("lr_scheduler_kwargs"),
+        )
+    except (TypeError, ValueError) as error:
+        raise StageError(f"lr_scheduler_type {config.lr_scheduler_type!r}: {first_line(error)}") from error
+
+
+def _parameter_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay, vectors do not; a group that is empty is left out."""
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [each for each in learned if each.ndim > 1], "weight_decay": weight_decay},
+        {"params": [each for each in learned if each.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
