@@ -28,6 +28,7 @@ from harness.engine.advantages import (
 )
 from harness.engine.batching import length_batches
 from harness.engine.chat import stop_ids, tokenize_prompts
+from harness.engine.checkpoints import load_checkpoint, save_checkpoint
 from harness.engine.generate import generate
 from harness.engine.likelihood import (
     AnswerBatch,
@@ -40,8 +41,6 @@ from harness.engine.likelihood import (
 from harness.engine.models import autocast, load_policy, load_reward_model, save_model, token_values, use_threads
 from harness.engine.objectives import KLController, entropies, k1, k3, policy_terms, value_terms
 from harness.engine.score import score_sequences
-
-from harness.engine.checkpoints import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from .ppo import PPOConfig

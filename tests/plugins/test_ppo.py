@@ -13,13 +13,13 @@ import pytest
 import harness
 
 torch = pytest.importorskip("torch")
-from harness.engine.checkpoints import load_checkpoint, save_checkpoint  # noqa: E402
 from harness_plugins.aligners.ppo import PPO, PPOConfig  # noqa: E402
 from harness_plugins.aligners.ppo_training import PPOTraining  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from harness.engine.base import build_base  # noqa: E402
+from harness.engine.checkpoints import load_checkpoint, save_checkpoint  # noqa: E402
 from harness.engine.models import reward_model_from, save_model  # noqa: E402
 
 pytestmark = pytest.mark.torch
