@@ -216,6 +216,14 @@ class StageContext:
         """Tell the user something; it goes to standard error and into the run's events."""
         raise NotImplementedError
 
+    def keep(self, what: str, identity: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """A folder of the store with what `build` wrote into it, once for every stage of this aligner that asks for the same.
+
+        `identity` names all that it depends on besides the aligner's code, the libraries and the machine: keys of artifacts,
+        fingerprints of data, options.
+        """
+        raise NotImplementedError
+
 
 class Aligner(Component):
     """Trains one model from typed inputs.

@@ -32,6 +32,7 @@ class RunningStage(StageContext):
         work: Workspace,
         on_log: Callable[[int, Mapping[str, float], int | None], None],
         on_note: Callable[[str], None],
+        keep: Callable[[str, Mapping[str, Any], Callable[[Path], None]], Path],
     ) -> None:
         self.name = name
         self.seed = seed
@@ -41,6 +42,7 @@ class RunningStage(StageContext):
         self._log_path = work.checkpoints / TRAIN_LOG
         self._on_log = on_log
         self._on_note = on_note
+        self._keep = keep
         self._resumed = False
 
     def log(self, step: int, values: Mapping[str, float], total: int | None = None) -> None:
@@ -69,6 +71,10 @@ class RunningStage(StageContext):
     def note(self, text: str) -> None:
         """Tell the user something."""
         self._on_note(text)
+
+    def keep(self, what: str, identity: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """What `build` writes, from the store where it is there already; see StageContext."""
+        return self._keep(what, identity, build)
 
     def finish(self) -> None:
         """Put the train log beside the model."""

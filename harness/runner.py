@@ -19,7 +19,7 @@ from .errors import GateError, HarnessError, Interrupted, StageError
 from .evaluation.evaluate import Evaluation
 from .evaluation.pairs import pair_estimates
 from .keys import library_versions
-from .lock import lock_document, stage_identity
+from .lock import compute_identity, lock_document, stage_identity
 from .models import base_identity, build_base_model, write_model_card
 from .plan import BASE, Gate, Graph, StageNode, matching
 from .plugins import Plugins, Registry
@@ -225,7 +225,17 @@ class Run:
             self.progress.say(f"{node.name}: {text}")
             self.log.event("note", stage=node.name, text=text)
 
-        context = RunningStage(node.name, self.graph.plan.seed, self.compute, work, on_log, on_note)
+        def keep(what: str, identity: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+            about = {
+                "what": what,
+                "component": node.aligner.identity(),
+                "compute": compute_identity(self.compute),
+                "libraries": library_versions(),
+                **identity,
+            }
+            return self.store.produce(about, lambda work: build(work.output), fresh=self.fresh).path
+
+        context = RunningStage(node.name, self.graph.plan.seed, self.compute, work, on_log, on_note, keep)
         job = StageJob(node.name, node.aligner.component, node.config, inputs)
         if not hook.harness_run_stage(stage=job, context=context):
             raise StageError(f"stage {node.name!r}: no plugin ran it")

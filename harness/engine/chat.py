@@ -30,12 +30,13 @@ class FittedPrompt:
 
 @dataclass(frozen=True)
 class TokenizedPair:
-    """A preference as token ids; both answers follow the same prompt and end with EOS."""
+    """A preference as token ids; both answers follow the same prompt and end with EOS. `row` is its place in the data."""
 
     prompt_ids: list[int]
     chosen_ids: list[int]
     rejected_ids: list[int]
     margin: float | None = None
+    row: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,8 @@ def tokenize_preferences(
     lengths = [max(map(len, answers)) for answers in zip(chosen, rejected, strict=True)]
     prompts, counts = _fit_all(rows, lengths, tokenizer, max_length)
     pairs = [
-        TokenizedPair(prompt.ids, good, bad, row.margin)
-        for row, prompt, good, bad in zip(rows, prompts, chosen, rejected, strict=True)
+        TokenizedPair(prompt.ids, good, bad, row.margin, place)
+        for place, (row, prompt, good, bad) in enumerate(zip(rows, prompts, chosen, rejected, strict=True))
         if prompt is not None
     ]
     return pairs, counts

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 import harness
 
+RELOADED = 16
+"""Pairs whose scores are compared before and after saving."""
+
 
 class RewardModel(harness.Aligner):
-    """Bradley-Terry (1952): -log sigmoid(r(chosen) - r(rejected) - margin). On TRL's RewardTrainer.
+    """Bradley-Terry (1952): -log sigmoid(r(chosen) - r(rejected) - margin).
 
     `center_rewards_coefficient` c adds c · (r(chosen) + r(rejected))², which keeps scores around zero (Eisenstein et al. 2023,
     arXiv 2312.09244). Rows that have a margin use it where `margin` says so.
@@ -19,42 +24,45 @@ class RewardModel(harness.Aligner):
     takes = {"init": "model", "data": "preferences", "valid": "preferences?"}  # noqa: RUF012
     gives = "reward-model"
 
-    class Config(harness.AlignerConfig):
+    class Config(harness.TrainingConfig):
         """Options of the loss."""
 
         center_rewards_coefficient: float | None = None
         margin: bool = False
+        engine: Literal["harness", "trl"] = Field(default="harness", description="trl trains with TRL's RewardTrainer")
 
     def run(self, config: Config, inputs: Mapping[str, Any], context: harness.StageContext) -> None:
         """Train on the pairs. Raises DataError if too many are over-long, or if `margin` is on and a row has none."""
-        from datasets import Dataset
-        from trl import RewardConfig, RewardTrainer
-
         from harness.engine.chat import tokenize_preferences
-        from harness.engine.models import reward_model_from, seed_everything, use_threads
+        from harness.engine.models import reward_model_from, save_model, seed_everything, use_threads
 
-        from .rows import tell_counts
-        from .trl_training import train, training_arguments
+        from .rows import tell_counts, tell_layout
 
         use_threads(context.compute)
         seed_everything(context.seed)
-        model, tokenizer = reward_model_from(inputs["init"].path, context.compute, context.seed)
+        model, tokenizer = reward_model_from(inputs["init"].path, context.compute, context.seed, disable_dropout=True)
         data: harness.Dataset = inputs["data"]
         if config.margin and any(getattr(row, "margin", None) is None for row in data.rows):
             raise harness.DataError(f"{data.reference}: `margin: true`, and some rows have no margin; leave the option out")
         pairs, counts = tokenize_preferences(data.rows, tokenizer, config.max_length)  # type: ignore[arg-type]
         tell_counts(len(pairs), counts, data, context)
-        rows = [
-            {
-                "chosen_ids": [*pair.prompt_ids, *pair.chosen_ids],
-                "rejected_ids": [*pair.prompt_ids, *pair.rejected_ids],
-                **({"margin": pair.margin} if config.margin else {}),
-            }
-            for pair in pairs
-        ]
-        arguments = training_arguments(
-            RewardConfig, config, context, center_rewards_coefficient=config.center_rewards_coefficient
-        )
-        train(
-            RewardTrainer(model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer), context
-        )
+        if config.engine == "trl":
+            from .trl_training import train_reward
+
+            train_reward(model, tokenizer, pairs, config, context)
+            save_model(model, tokenizer, context.output)
+            return
+        from harness.engine.learning import PairReward
+        from harness.engine.models import load_reward_model
+        from harness.engine.pairs import choose_layout, pair_scores, read_all
+        from harness.engine.training import train
+
+        pad_id, compute = tokenizer.pad_token_id, context.compute
+        layout = choose_layout(model, pair_scores, pad_id, compute, config.max_length)
+        tell_layout(layout, context)
+        centering = config.center_rewards_coefficient or 0.0
+        steps = train(model, PairReward(model, pairs, layout, pad_id, compute, centering, config.margin), config, context)
+        save_model(model, tokenizer, context.output)
+        again, _ = load_reward_model(context.output, compute)
+        before, after = (read_all(pair_scores, each, pairs[:RELOADED], layout, pad_id, compute) for each in (model, again))
+        context.log(steps, {"reload_difference": float((before - after).abs().max())}, steps)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import harness
+
+if TYPE_CHECKING:
+    from harness.engine.pairs import PairLayout
 
 
 def tell_counts(kept: int, counts: Mapping[str, int], data: harness.Dataset, context: harness.StageContext) -> None:
@@ -19,3 +23,9 @@ def tell_counts(kept: int, counts: Mapping[str, int], data: harness.Dataset, con
             f"{data.reference}: {dropped} of {kept + dropped} answers are over max_length, more than max_dropped: "
             f"{data.max_dropped:g} allows; raise the stage's max_length, or max_dropped"
         )
+
+
+def tell_layout(layout: PairLayout, context: harness.StageContext) -> None:
+    """Say it where two answers cannot share their prompt: it costs time, and changes no number."""
+    if not layout.shared:
+        context.note(f"prompts are computed once per answer, not once per pair: {layout.reason}")

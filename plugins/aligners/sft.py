@@ -5,49 +5,47 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from pydantic import Field
+
 import harness
 
 
 class SFT(harness.Aligner):
-    """Maximum likelihood of the answers' tokens; the prompt carries no loss. On TRL's SFTTrainer."""
+    """Maximum likelihood of the answers' tokens; the prompt carries no loss."""
 
     name = "sft"
     takes = {"init": "model", "data": "conversations | preferences"}  # noqa: RUF012
     gives = "model"
 
-    class Config(harness.AlignerConfig):
+    class Config(harness.TrainingConfig):
         """Of preferences, `answers` says which are learned: the chosen ones, or both as they come."""
 
         answers: Literal["chosen", "both"] = "chosen"
+        engine: Literal["harness", "trl"] = Field(default="harness", description="trl trains with TRL's SFTTrainer")
 
     def run(self, config: Config, inputs: Mapping[str, Any], context: harness.StageContext) -> None:
         """Train on the rows' answers. Raises DataError if too many are over-long."""
-        from datasets import Dataset
-        from trl import SFTConfig, SFTTrainer
-
         from harness.engine.chat import tokenize_conversations
-        from harness.engine.models import load_policy, seed_everything, use_threads
+        from harness.engine.models import load_policy, save_model, seed_everything, use_threads
 
         from .rows import tell_counts
-        from .trl_training import train, training_arguments
 
         use_threads(context.compute)
         seed_everything(context.seed)
         model, tokenizer = load_policy(inputs["init"].path, context.compute)
         data: harness.Dataset = inputs["data"]
-        conversations, counts = tokenize_conversations(list(_conversations(data, config)), tokenizer, config.max_length)
-        tell_counts(len(conversations), counts, data, context)
-        rows = [
-            {
-                "input_ids": [*each.prompt_ids, *each.answer_ids],
-                "labels": [*[-100] * len(each.prompt_ids), *each.answer_ids],
-            }
-            for each in conversations
-        ]
-        arguments = training_arguments(
-            SFTConfig, config, context, dataset_kwargs={"skip_prepare_dataset": True}, loss_type="nll"
-        )
-        train(SFTTrainer(model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer), context)
+        rows, counts = tokenize_conversations(list(_conversations(data, config)), tokenizer, config.max_length)
+        tell_counts(len(rows), counts, data, context)
+        if config.engine == "trl":
+            from .trl_training import train_sft
+
+            train_sft(model, tokenizer, rows, config, context)
+        else:
+            from harness.engine.learning import AnswerLikelihood
+            from harness.engine.training import train
+
+            train(model, AnswerLikelihood(model, rows, tokenizer.pad_token_id, context.compute), config, context)
+        save_model(model, tokenizer, context.output)
 
 
 def _conversations(data: harness.Dataset, config: SFT.Config) -> Iterator[harness.Conversation]:

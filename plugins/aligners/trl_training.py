@@ -1,11 +1,14 @@
-"""What SFT, reward model and DPO share on TRL's trainers: arguments, logging, checkpoints that can be trusted."""
+"""SFT, reward model and DPO on TRL's own trainers, for comparison and for what `harness.engine` does not cover.
+
+Rows are tokenized and fitted as for the engine; TRL's truncation, dropping and templates stay off.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +17,89 @@ import harness
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
+    from harness.engine.chat import TokenizedConversation, TokenizedPair
+
+    from .dpo import DPO
+    from .reward import RewardModel
+    from .sft import SFT
+
 MARKER = "complete.json"
 TOKENS = "tokens.json"
+
+
+def train_sft(
+    model: Any, tokenizer: Any, rows: Sequence[TokenizedConversation], config: SFT.Config, context: harness.StageContext
+) -> None:
+    """TRL's SFTTrainer: a mean over answer tokens."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    columns = [
+        {"input_ids": [*each.prompt_ids, *each.answer_ids], "labels": [*[-100] * len(each.prompt_ids), *each.answer_ids]}
+        for each in rows
+    ]
+    options = {"dataset_kwargs": {"skip_prepare_dataset": True}, "loss_type": "nll"}
+    arguments = training_arguments(SFTConfig, config, context, **options)
+    _add_adapters(model, config, context)
+    train(SFTTrainer(model, args=arguments, train_dataset=Dataset.from_list(columns), processing_class=tokenizer), context)
+
+
+def train_reward(
+    model: Any, tokenizer: Any, pairs: Sequence[TokenizedPair], config: RewardModel.Config, context: harness.StageContext
+) -> None:
+    """TRL's RewardTrainer: a mean over pairs."""
+    from datasets import Dataset
+    from trl import RewardConfig, RewardTrainer
+
+    columns = [
+        {
+            "chosen_ids": [*pair.prompt_ids, *pair.chosen_ids],
+            "rejected_ids": [*pair.prompt_ids, *pair.rejected_ids],
+            **({"margin": pair.margin} if config.margin else {}),
+        }
+        for pair in pairs
+    ]
+    options = {"center_rewards_coefficient": config.center_rewards_coefficient}
+    arguments = training_arguments(RewardConfig, config, context, **options)
+    _add_adapters(model, config, context)
+    train(
+        RewardTrainer(model, args=arguments, train_dataset=Dataset.from_list(columns), processing_class=tokenizer), context
+    )
+
+
+def train_dpo(
+    model: Any,
+    reference: Any,
+    tokenizer: Any,
+    pairs: Sequence[TokenizedPair],
+    config: DPO.Config,
+    context: harness.StageContext,
+) -> None:
+    """TRL's DPOTrainer: a mean over pairs."""
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    class TokenizedDPOTrainer(DPOTrainer):  # type: ignore[misc]
+        """Takes token ids as they are: TRL would tokenize the text again, and cut it its own way."""
+
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset
+
+    columns = [
+        {"prompt_ids": pair.prompt_ids, "chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids} for pair in pairs
+    ]
+    options = {
+        "beta": config.beta,
+        "loss_type": config.loss_types,
+        "loss_weights": config.loss_weights,
+        "label_smoothing": config.label_smoothing,
+    }
+    arguments = training_arguments(DPOConfig, config, context, **options)
+    _add_adapters(model, config, context)
+    trainer = TokenizedDPOTrainer(
+        model, ref_model=reference, args=arguments, train_dataset=Dataset.from_list(columns), processing_class=tokenizer
+    )
+    train(trainer, context)
 
 
 def training_arguments(
@@ -63,10 +147,11 @@ def training_arguments(
 
 
 def train(trainer: Any, context: harness.StageContext) -> None:
-    """Train to the end, from the last good checkpoint if there is one, and leave the model in `context.output`."""
+    """Train the trainer's model to the end, in place, from the last good checkpoint if there is one."""
     from transformers import PrinterCallback
 
-    from harness.engine.models import quiet, save_model
+    from harness.engine.lora import merge_lora
+    from harness.engine.models import quiet
 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_callback(trainer, context))
@@ -79,7 +164,14 @@ def train(trainer: Any, context: harness.StageContext) -> None:
         trainer._total_train_tokens = json.loads((checkpoint / TOKENS).read_text(encoding="utf-8"))
     with quiet():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    save_model(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, context.output)
+    merge_lora(trainer.accelerator.unwrap_model(trainer.model))
+
+
+def _add_adapters(model: Any, config: harness.TrainingConfig, context: harness.StageContext) -> None:
+    if config.lora is not None:
+        from harness.engine.lora import add_lora
+
+        add_lora(model, config.lora, context.seed)
 
 
 def last_good_checkpoint(folder: Path) -> Path | None:

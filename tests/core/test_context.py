@@ -20,7 +20,13 @@ def stage(folder: Path, told: Told) -> RunningStage:
     for path in (work.output, work.checkpoints):
         path.mkdir(exist_ok=True)
     return RunningStage(
-        "dpo", 1, Compute("cpu", "fp32", 1), work, lambda step, values, _: told.append((step, dict(values))), lambda _: None
+        "dpo",
+        1,
+        Compute("cpu", "fp32", 1),
+        work,
+        on_log=lambda step, values, _: told.append((step, dict(values))),
+        on_note=lambda _: None,
+        keep=lambda *_: folder,
     )
 
 
