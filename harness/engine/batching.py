@@ -22,6 +22,30 @@ def length_batches(lengths: Sequence[int], max_rows: int, max_tokens: int) -> li
     return batches
 
 
+def cheapest_batches(lengths: Sequence[int], max_rows: int, max_tokens: int, overhead: int) -> list[list[int]]:
+    """Row numbers sorted by length and cut where it costs least: a batch costs its padded tokens, and `overhead` tokens more.
+
+    At most `max_rows` rows and `max_tokens` padded tokens a batch; a row longer than that is a batch of its own. Longest first.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+    costs, starts = [0], [0]
+    for end in range(1, len(order) + 1):
+        options = [
+            (costs[start] + padded + overhead, start)
+            for start in range(max(0, end - max_rows), end)
+            if (padded := (end - start) * lengths[order[start]]) <= max_tokens or start == end - 1
+        ]
+        cost, start = min(options)
+        costs.append(cost)
+        starts.append(start)
+    batches: list[list[int]] = []
+    end = len(order)
+    while end:
+        batches.append(order[starts[end] : end])
+        end = starts[end]
+    return batches[::-1]
+
+
 def pad(rows: Sequence[Sequence[int]], pad_id: int, side: str = "right") -> tuple[torch.Tensor, torch.Tensor]:
     """Ids (B, T) and their 0/1 mask (B, T), both int64, padded on one side to the longest row."""
     width = max(map(len, rows))

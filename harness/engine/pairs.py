@@ -16,10 +16,10 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from ..components import Compute
-from .batching import length_batches
+from .batching import cheapest_batches
 from .chat import TokenizedPair
 from .likelihood import MAX_LOGITS, TokenSequence, answer_logits, chosen_logprobs, collate
-from .models import autocast, score_head, token_values
+from .models import autocast, cast_once, score_head, token_values
 
 PROMPT, CHOSEN, REJECTED, PADDING = range(4)
 PROBE = ((5, 4, 7), (9, 1, 3), (2, 6, 6))
@@ -162,8 +162,8 @@ def read_all(
     Batches follow from the lengths alone, and the numbers do not depend on them beyond rounding.
     """
     results = torch.empty(len(pairs), 2)
-    with torch.no_grad():
-        for rows in length_batches(layout.lengths(pairs), max_rows, max_tokens):
+    with torch.no_grad(), cast_once():
+        for rows in cheapest_batches(layout.lengths(pairs), max_rows, max_tokens, overhead=64):
             results[rows] = torch.stack(read(model, [pairs[row] for row in rows], layout, pad_id, compute), dim=-1).cpu()
     return results
 

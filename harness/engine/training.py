@@ -14,9 +14,10 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from ..errors import StageError
-from .batching import length_batches
+from .batching import cheapest_batches
 from .checkpoints import load_checkpoint, save_checkpoint
 from .lora import add_lora, load_trainable_state, merge_lora, trainable_parameters, trainable_state
+from .models import cast_once, keep_freed_memory
 from .optimization import make_optimizer, make_scheduler
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 4096
 """Padded tokens of a micro-batch, unless a single row has more."""
+
+OVERHEAD = {"cpu": 64}
+"""What a micro-batch costs besides its tokens, in tokens, by device; measured with 135 million weights. 1024 elsewhere."""
 
 Measured = Mapping[str, torch.Tensor]
 
@@ -60,6 +64,7 @@ def train(
     good checkpoint; adapters are merged at the end. Returns the number of steps. Raises StageError for a loss that is not
     finite.
     """
+    keep_freed_memory()
     if config.lora is not None:
         add_lora(model, config.lora, context.seed)
     _apply_arguments(model, config.args)
@@ -74,7 +79,7 @@ def train(
     for step in range(done + 1, steps + 1):
         torch.manual_seed(draw_seed(context.seed, "step", step))
         rows = order.rows((step - 1) * size, min(step * size, total))
-        measured = _accumulate(objective, rows, config.per_device_train_batch_size)
+        measured = _accumulate(objective, rows, config.per_device_train_batch_size, context.compute.device)
         for name, values in measured.items():
             window.setdefault(name, []).append(values)
         tokens += sum(objective.lengths[row] for row in rows)
@@ -138,15 +143,16 @@ def draw_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
-def _accumulate(objective: Objective, rows: Sequence[int], max_rows: int) -> Measured:
+def _accumulate(objective: Objective, rows: Sequence[int], max_rows: int, device: str) -> Measured:
     """Add the gradient of one step; what was measured, in the order of the micro-batches."""
     weight = objective.weight(rows)
     parts: list[Measured] = []
     lengths = [objective.lengths[row] for row in rows]
-    for batch in length_batches(lengths, max_rows, MAX_TOKENS):
-        losses, measured = objective.losses([rows[place] for place in batch])
-        (losses.sum() / weight).backward()
-        parts.append(measured)
+    with cast_once():
+        for batch in cheapest_batches(lengths, max_rows, MAX_TOKENS, OVERHEAD.get(device, 1024)):
+            losses, measured = objective.losses([rows[place] for place in batch])
+            (losses.sum() / weight).backward()
+            parts.append(measured)
     return {name: torch.cat([part[name].detach().cpu() for part in parts]) for name in parts[0]}
 
 

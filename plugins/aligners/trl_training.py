@@ -1,6 +1,7 @@
 """SFT, reward model and DPO on TRL's own trainers, for comparison and for what `harness.engine` does not cover.
 
-Rows are tokenized and fitted as for the engine; TRL's truncation, dropping and templates stay off.
+Rows are tokenized and fitted as for the engine; TRL's truncation, dropping and templates stay off. Pairs carry their `length`,
+for `args: {train_sampling_strategy: group_by_length, remove_unused_columns: false}`.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def train_reward(
         {
             "chosen_ids": [*pair.prompt_ids, *pair.chosen_ids],
             "rejected_ids": [*pair.prompt_ids, *pair.rejected_ids],
+            "length": len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids)),
             **({"margin": pair.margin} if config.margin else {}),
         }
         for pair in pairs
@@ -69,13 +71,13 @@ def train_reward(
 
 def train_dpo(
     model: Any,
-    reference: Any,
+    reference: Any | None,
     tokenizer: Any,
     pairs: Sequence[TokenizedPair],
     config: DPO.Config,
     context: harness.StageContext,
 ) -> None:
-    """TRL's DPOTrainer: a mean over pairs."""
+    """TRL's DPOTrainer: a mean over pairs. No reference is needed where `args` has TRL compute its log-probabilities before."""
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
@@ -86,7 +88,13 @@ def train_dpo(
             return dataset
 
     columns = [
-        {"prompt_ids": pair.prompt_ids, "chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids} for pair in pairs
+        {
+            "prompt_ids": pair.prompt_ids,
+            "chosen_ids": pair.chosen_ids,
+            "rejected_ids": pair.rejected_ids,
+            "length": len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids)),
+        }
+        for pair in pairs
     ]
     options = {
         "beta": config.beta,
