@@ -16,6 +16,9 @@ from .inference import PASS_TOKENS, cast_once, run_batches
 if TYPE_CHECKING:
     from ..components import Compute
 
+DECODE_TOKENS = 16384
+"""Tokens of a batch that is decoded together, prompts and new tokens: its keys and values stay in memory."""
+
 
 @dataclass(frozen=True)
 class Generated:
@@ -38,7 +41,7 @@ def generate(
     temperature: float = 1.0,
     top_p: float = 1.0,
     logprobs: bool = False,
-    max_tokens: int = 16384,
+    max_tokens: int = DECODE_TOKENS,
 ) -> list[Generated]:
     """One answer per prompt, in order. Temperature 0 is greedy decoding.
 
