@@ -179,6 +179,31 @@ class TrainingConfig(AlignerConfig):
         return self
 
 
+class Memory:
+    """How often a run has halved the token budget of its batches because the device ran out of memory.
+
+    Results depend on it only by rounding. `on_halved` is told the reason.
+    """
+
+    def __init__(self) -> None:
+        self.halvings = 0
+        self.on_halved: Callable[[str], None] | None = None
+
+    def share(self, tokens: int) -> int:
+        """What is left of a budget of `tokens`."""
+        return max(1, tokens >> self.halvings)
+
+    def halve(self, tokens: int, held: int) -> None:
+        """Halve all budgets from here on, until what is left of one of `tokens` is less than `held`, which did not fit."""
+        before = self.share(tokens)
+        while self.share(tokens) >= held:
+            self.halvings += 1
+        if self.on_halved is not None:
+            self.on_halved(
+                f"out of memory with {held} tokens in a batch: the token budget falls from {before} to {self.share(tokens)}"
+            )
+
+
 @dataclass(frozen=True)
 class Compute:
     """Where and how numbers are computed: resolved once per run, the same for training and evaluation.
@@ -189,6 +214,7 @@ class Compute:
     device: str
     precision: Literal["fp32", "bf16"]
     threads: int
+    memory: Memory = field(default_factory=Memory, compare=False, repr=False)
 
 
 class StageContext:

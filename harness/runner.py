@@ -119,7 +119,14 @@ class Run:
         wanted = self._wanted()
         for text in self._data_counts(wanted):
             self.progress.say(text)
-        self.log.write_lock(lock_document(self.graph, self.registry, self.data, self.compute))
+        lock = lock_document(self.graph, self.registry, self.data, self.compute)
+        self.log.write_lock(lock)
+
+        def on_halved(reason: str) -> None:
+            self.warn(reason)
+            self.log.write_lock(lock | {"token_budget": {"halvings": self.compute.memory.halvings, "last": reason}})
+
+        self.compute.memory.on_halved = on_halved
         if any(BASE in self.graph.stages[name].slots.values() for name in wanted) or BASE in self.graph.models():
             self._base()
         for name in wanted:

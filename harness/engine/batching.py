@@ -7,15 +7,17 @@ from collections.abc import Sequence
 import torch
 
 
-def length_batches(lengths: Sequence[int], max_rows: int, max_tokens: int) -> list[list[int]]:
-    """Row numbers sorted by length and cut into batches of at most `max_rows` rows and `max_tokens` padded tokens.
+def length_batches(lengths: Sequence[int], max_rows: int | None, max_tokens: int) -> list[list[int]]:
+    """Row numbers sorted by length and cut into batches of at most `max_tokens` padded tokens, and `max_rows` rows.
 
-    A row longer than `max_tokens` is a batch of its own. Longest first: what does not fit into memory shows at once.
+    A batch is as wide as its longest row; a row longer than `max_tokens` is a batch of its own. Longest first: what does
+    not fit into memory shows at once.
     """
     batches: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
         batch = batches[-1] if batches else []
-        if batch and len(batch) < max_rows and (len(batch) + 1) * lengths[batch[0]] <= max_tokens:
+        full = max_rows is not None and len(batch) >= max_rows
+        if batch and not full and (len(batch) + 1) * lengths[batch[0]] <= max_tokens:
             batch.append(row)
         else:
             batches.append([row])

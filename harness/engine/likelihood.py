@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .batching import length_batches, pad
-from .models import autocast
+from .batching import pad
+from .inference import PASS_TOKENS, cast_once, run_batches
 from .objectives import k3
 
 if TYPE_CHECKING:
@@ -92,23 +92,26 @@ def token_logprobs(
     *,
     pad_id: int,
     temperature: float = 1.0,
-    max_rows: int = 64,
-    max_tokens: int = 16384,
+    max_tokens: int = PASS_TOKENS,
 ) -> list[torch.Tensor]:
     """Per sequence the log-probabilities (R_i,) of its answer's tokens, in nats, fp32 on the CPU, without gradients.
 
-    The numbers do not depend on how sequences are batched and padded, beyond rounding.
+    The numbers do not depend on how sequences are batched and padded, beyond rounding. `max_tokens` bounds the padded
+    tokens of a batch. Raises StageError.
     """
     results: list[torch.Tensor] = [torch.empty(0)] * len(sequences)
-    with torch.no_grad():
-        for rows in _batches(model, sequences, max_rows, max_tokens):
+
+    def work(batch_rows: list[int]) -> None:
+        for rows in _parts(model, sequences, batch_rows):
             batch = collate([sequences[row] for row in rows], pad_id, compute.device)
-            with autocast(compute):
-                logits = answer_logits(model, batch)
-            logprobs = chosen_logprobs(logits / temperature, batch.answer_ids)
+            logits = answer_logits(model, batch)
+            logprobs = chosen_logprobs(logits if temperature == 1 else logits / temperature, batch.answer_ids)
             parts = logprobs.cpu().split([len(sequences[row].answer_ids) for row in rows])
             for row, part in zip(rows, parts, strict=True):
                 results[row] = part
+
+    with torch.no_grad(), cast_once(model, compute):
+        run_batches(_lengths(sequences), max_tokens, compute, work)
     return results
 
 
@@ -119,8 +122,7 @@ def answer_divergence(
     compute: Compute,
     *,
     pad_id: int,
-    max_rows: int = 64,
-    max_tokens: int = 16384,
+    max_tokens: int = PASS_TOKENS,
 ) -> list[AnswerDivergence]:
     """How far `policy` stands from `reference` along each answer, at temperature 1, always computed in fp32.
 
@@ -128,16 +130,20 @@ def answer_divergence(
 
     kl = Σ_t Σ_v π(v|s_t) (log π(v|s_t) − log π_ref(v|s_t)), exact over the vocabulary; k3 = Σ_t exp(d_t) − 1 − d_t with
     d_t = log π_ref(a_t|s_t) − log π(a_t|s_t) (Schulman, 2020). Both are estimates of the sequence KL when answers are
-    sampled from the policy, kl with the smaller variance.
+    sampled from the policy, kl with the smaller variance. Raises StageError.
     """
     results: list[AnswerDivergence] = [AnswerDivergence(0.0, 0.0, 0.0, 0.0)] * len(sequences)
-    with torch.inference_mode():
-        for rows in _batches(policy, sequences, max_rows, max_tokens):
+
+    def work(batch_rows: list[int]) -> None:
+        for rows in _parts(policy, sequences, batch_rows):
             batch = collate([sequences[row] for row in rows], pad_id, compute.device)
             logits, ref_logits = answer_logits(policy, batch), answer_logits(reference, batch)
             terms = torch.stack(_divergence_terms(logits, ref_logits, batch.answer_ids), dim=-1).cpu()
             for row, part in zip(rows, terms.split([len(sequences[row].answer_ids) for row in rows]), strict=True):
                 results[row] = AnswerDivergence(*part.double().sum(0).tolist())
+
+    with torch.inference_mode():
+        run_batches(_lengths(sequences), max_tokens, compute, work)
     return results
 
 
@@ -156,18 +162,20 @@ def _divergence_terms(
     return logprob, ref_logprob, torch.cat(exact), k3(logprob, ref_logprob)
 
 
-def _batches(model: Any, sequences: Sequence[TokenSequence], max_rows: int, max_tokens: int) -> Iterator[list[int]]:
-    """Batches by padded length, split again where their logits would not fit."""
-    lengths = [len(sequence.prompt_ids) + len(sequence.answer_ids) for sequence in sequences]
+def _lengths(sequences: Sequence[TokenSequence]) -> list[int]:
+    return [len(sequence.prompt_ids) + len(sequence.answer_ids) for sequence in sequences]
+
+
+def _parts(model: Any, sequences: Sequence[TokenSequence], rows: Sequence[int]) -> Iterator[list[int]]:
+    """A batch's rows, in parts whose logits fit into MAX_LOGITS."""
     limit = max(1, MAX_LOGITS // model.config.get_text_config().vocab_size)
-    for batch in length_batches(lengths, max_rows, max_tokens):
-        part: list[int] = []
-        positions = 0
-        for row in batch:
-            length = len(sequences[row].answer_ids)
-            if part and positions + length > limit:
-                yield part
-                part, positions = [], 0
-            part.append(row)
-            positions += length
-        yield part
+    part: list[int] = []
+    positions = 0
+    for row in rows:
+        length = len(sequences[row].answer_ids)
+        if part and positions + length > limit:
+            yield part
+            part, positions = [], 0
+        part.append(row)
+        positions += length
+    yield part

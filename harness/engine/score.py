@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .batching import length_batches, pad
+from .batching import pad
 from .chat import encode_answers, encode_prompts, fit
-from .models import autocast, token_values
+from .inference import PASS_TOKENS, cast_once, run_batches
+from .models import token_values
 
 if TYPE_CHECKING:
     from ..components import Compute
@@ -26,7 +27,7 @@ def score_answers(
 ) -> list[float | None]:
     """One score per answer, whatever answers stand beside it; None for an answer that is over-long for `max_length`.
 
-    A prompt that does not fit loses its oldest turns, as in training. Raises DataError.
+    A prompt that does not fit loses its oldest turns, as in training. Raises DataError, StageError.
     """
     answer_ids = encode_answers(tokenizer, answers)
     prompt_ids = encode_prompts(tokenizer, prompts)
@@ -46,15 +47,19 @@ def score_sequences(
     compute: Compute,
     *,
     pad_id: int,
-    max_rows: int = 64,
-    max_tokens: int = 16384,
+    max_tokens: int = PASS_TOKENS,
 ) -> torch.Tensor:
-    """The score at each sequence's last token: (B,) fp32 on the CPU, without gradients, invariant to batching."""
+    """The score at each sequence's last token: (B,) fp32 on the CPU, without gradients, invariant to batching.
+
+    `max_tokens` bounds the padded tokens of a batch. Raises StageError.
+    """
     scores = torch.empty(len(sequences))
-    with torch.no_grad():
-        for rows in length_batches(list(map(len, sequences)), max_rows, max_tokens):
-            input_ids, mask = pad([sequences[row] for row in rows], pad_id)
-            with autocast(compute):
-                values = token_values(model, input_ids.to(compute.device)).cpu()
-            scores[rows] = values.gather(1, mask.sum(-1, keepdim=True) - 1).squeeze(1)
+
+    def work(rows: list[int]) -> None:
+        input_ids, mask = pad([sequences[row] for row in rows], pad_id)
+        values = token_values(model, input_ids.to(compute.device)).cpu()
+        scores[rows] = values.gather(1, mask.sum(-1, keepdim=True) - 1).squeeze(1)
+
+    with torch.no_grad(), cast_once(model, compute):
+        run_batches(list(map(len, sequences)), max_tokens, compute, work)
     return scores

@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,24 @@ name: unread
 base: {type: tiny}
 data: {mine: {source: preferences, path: missing.jsonl}}
 stages: {sft: {aligner: sft, init: base, data: mine}}
+"""
+
+MEASURED = """\
+name: measured
+base: {type: tiny, hidden_size: 8, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 8, vocab_size: 300}
+device: cpu
+threads: 1
+data:
+  toy: {source: toy, pairs: 24, split: {train: 0.6, test: 0.4}}
+stages:
+  sft: {aligner: sft, init: base, data: toy.train, max_steps: 1, per_device_train_batch_size: 2}
+evaluate:
+  baseline: base
+  candidates: [sft]
+  suites: {heldout: {data: toy.test, limit: 3}}
+  generate: {max_new_tokens: 4}
+  metrics: [length]
+  bootstrap: {resamples: 100}
 """
 
 
@@ -46,3 +65,30 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, capsys
     assert ended.value.code == 2
     assert "holds something else than a run" in capsys.readouterr().err
     assert (tmp_path / "plan.yaml").read_text() == PLAN
+
+
+@pytest.mark.torch
+def test_a_run_that_ran_out_of_memory_says_so_and_has_it_in_the_lock(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch = pytest.importorskip("torch")
+    from transformers import LlamaForCausalLM
+
+    whole = LlamaForCausalLM.forward
+
+    def small_device(model: Any, *args: Any, **kwargs: Any) -> Any:
+        if not model.training and len(kwargs["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(model, *args, **kwargs)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", small_device)
+    (tmp_path / "plan.yaml").write_text(MEASURED)
+    out = tmp_path / "run"
+    arguments = ["run", str(tmp_path / "plan.yaml"), "--out", str(out), "--store", str(tmp_path / "store")]
+    assert cli.cli.main(arguments, standalone_mode=False) == 0
+    lock = json.loads((out / "plan.lock.json").read_text())
+    assert lock["token_budget"]["halvings"] > 0
+    assert "out of memory with" in lock["token_budget"]["last"]
+    assert lock["token_budget"]["last"] in json.loads((out / "run.json").read_text())["warnings"]
+    assert lock["token_budget"]["last"] in capsys.readouterr().err
+    assert len((out / "samples" / "base" / "heldout.jsonl").read_text().splitlines()) == 3

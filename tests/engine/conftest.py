@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from harness.components import Compute
 
 TEXTS = (
     "the quick brown fox jumps over the lazy dog",
@@ -26,7 +27,7 @@ TINY = {
 
 @pytest.fixture(scope="session")
 def compute() -> Any:
-    return SimpleNamespace(device="cpu", precision="fp32", threads=1)
+    return Compute("cpu", "fp32", 1)
 
 
 @pytest.fixture(scope="session")

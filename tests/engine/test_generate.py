@@ -21,7 +21,7 @@ def run(policy, compute, prompts=PROMPTS, seeds=range(6), **options):
 
 def test_an_answer_does_not_depend_on_its_batch(policy, compute):
     together = run(policy, compute)
-    alone = run(policy, compute, max_rows=1)
+    alone = run(policy, compute, max_tokens=1)
     reordered = run(policy, compute, prompts=PROMPTS[::-1], seeds=list(range(6))[::-1])[::-1]
     assert len({len(answer.ids) for answer in together}) > 2  # some rows stop early and leave the batch
     assert [answer.ids for answer in together] == [answer.ids for answer in alone] == [answer.ids for answer in reordered]
@@ -59,6 +59,58 @@ def test_greedy_takes_the_likeliest_token(policy, compute):
         for _ in range(5):
             ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
     assert list(answer.ids) == ids[3:]
+
+
+@pytest.mark.parametrize("max_tokens", [1, 60, 16384])
+def test_greedy_answers_are_those_of_transformers_one_at_a_time(policy, compute, max_tokens):
+    model, tokenizer = policy
+    stop = set(range(100, 160))
+    answers = run(policy, compute, temperature=0.0, max_tokens=max_tokens)
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        whole = model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            do_sample=False,
+            max_new_tokens=24,
+            eos_token_id=sorted(stop),
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        assert list(answer.ids) == whole[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("prefill", [1, 12, 4096])
+def test_logprobs_do_not_depend_on_the_batch(policy, compute, monkeypatch, prefill):
+    alone = run(policy, compute, max_tokens=1, logprobs=True)
+    monkeypatch.setattr("harness.engine.generate.PASS_TOKENS", prefill)
+    for expected, answer in zip(alone, run(policy, compute, logprobs=True), strict=True):
+        assert answer.ids == expected.ids
+        assert answer.logprobs == pytest.approx(expected.logprobs, abs=1e-5)
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.7])
+@pytest.mark.parametrize("size", [3, 256, 900, 1025])
+def test_sampling_is_the_inverse_cdf(size, top_p):
+    generator = torch.Generator().manual_seed(size)
+    logits = 3 * torch.randn(200, size, generator=generator)
+    uniforms = torch.rand(200, generator=generator, dtype=torch.float64)
+    sampled = sample_tokens(logits, uniforms, 1.0, top_p).tolist()
+    for row, uniform, token in zip(logits.double().softmax(-1).tolist(), uniforms.tolist(), sampled, strict=True):
+        kept, mass = set(), 0.0
+        for each in sorted(range(size), key=lambda each: -row[each]):
+            if mass < top_p:
+                kept.add(each)
+                mass += row[each]
+        before = sum(row[each] for each in kept if each < token)
+        assert token in kept
+        assert before - 1e-6 <= uniform * mass < before + row[token] + 1e-6  # fp32 probabilities
+
+
+def test_what_has_no_probability_is_never_sampled():
+    # Three blocks of 256, of which the first and the last weigh nothing, and the second a half at each of two places.
+    logits = torch.full((4, 768), float("-inf"))
+    logits[:, [300, 310]] = 0.0
+    uniforms = torch.tensor([0.0, 0.499, 0.5, 1.0], dtype=torch.float64)  # 1 stands for a product that was rounded up
+    assert sample_tokens(logits, uniforms, 1.0, 1.0).tolist() == [300, 300, 310, 310]
 
 
 def test_inverse_cdf_sampling_by_hand():

@@ -37,19 +37,19 @@ def plain(model, sequence):
     return logits[start : start + len(sequence.answer_ids)].log_softmax(-1)
 
 
-@pytest.mark.parametrize("max_rows", [1, 3, 64])
-def test_token_logprobs(policy, compute, max_rows):
+@pytest.mark.parametrize("max_tokens", [1, 24, 4096])
+def test_token_logprobs(policy, compute, max_tokens):
     model, _ = policy
-    results = token_logprobs(model, SEQUENCES, compute, pad_id=0, max_rows=max_rows)
+    results = token_logprobs(model, SEQUENCES, compute, pad_id=0, max_tokens=max_tokens)
     for sequence, logprobs in zip(SEQUENCES, results, strict=True):
         expected = plain(model, sequence).gather(1, torch.tensor(sequence.answer_ids).unsqueeze(1)).squeeze(1)
         assert torch.allclose(logprobs, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("max_rows", [1, 64])
-def test_divergence_by_its_definition(policy, reference, compute, max_rows):
+@pytest.mark.parametrize("max_tokens", [1, 4096])
+def test_divergence_by_its_definition(policy, reference, compute, max_tokens):
     model, _ = policy
-    results = answer_divergence(model, reference, SEQUENCES, compute, pad_id=0, max_rows=max_rows)
+    results = answer_divergence(model, reference, SEQUENCES, compute, pad_id=0, max_tokens=max_tokens)
     for sequence, result in zip(SEQUENCES, results, strict=True):
         p, q = plain(model, sequence), plain(reference, sequence)
         ids = torch.tensor(sequence.answer_ids).unsqueeze(1)

@@ -52,7 +52,7 @@ def test_scores_do_not_depend_on_batch_or_padding(reward, compute):
         alone = torch.stack([token_values(model, torch.tensor([row]))[0, -1] for row in ROWS])
     together = score_sequences(model, ROWS, compute, pad_id=0)
     assert torch.allclose(together, alone, atol=1e-5)
-    assert torch.allclose(score_sequences(model, ROWS, compute, pad_id=0, max_rows=2), alone, atol=1e-5)
+    assert torch.allclose(score_sequences(model, ROWS, compute, pad_id=0, max_tokens=14), alone, atol=1e-5)
     for side in ("left", "right"):
         with torch.no_grad():
             assert torch.allclose(last_token_score(model, *pad(ROWS, 0, side)), alone, atol=1e-5)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ from harness.engine.models import reward_model_from, save_model  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
-COMPUTE = SimpleNamespace(device="cpu", precision="fp32", threads=1)
+COMPUTE = harness.Compute("cpu", "fp32", 1)
 WORDS = ("fox", "dog", "quick brown", "lazy", "over the moon", "city of light", "day")
 OPTIONS = {
     "max_steps": 4,

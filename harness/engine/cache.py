@@ -1,0 +1,89 @@
+"""A key-value cache in memory that is allocated once; transformers' DynamicCache copies itself at every token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
+
+
+@dataclass
+class Window:
+    """Which part of the cache the next forward pass sees: `rows`, and columns from `begin` up to `end`, its own included."""
+
+    rows: slice
+    begin: int
+    end: int
+    seen: int
+
+
+class PreallocatedCache(Cache):  # type: ignore[misc]
+    """Keys and values of B rows in C columns, (B, heads, C, head size) a layer, as the values' dtype.
+
+    `open` says where the next pass writes, so that parts of a batch can be prefilled one after another and decoded
+    together. A sliding window is left to the attention mask, which has it in any case.
+    """
+
+    def __init__(self, layers: int, rows: int, columns: int) -> None:
+        self._window = Window(slice(0, rows), 0, 0, 0)
+        super().__init__(layers=[_Layer(self._window, rows, columns) for _ in range(layers)])
+
+    def open(self, rows: slice, begin: int, end: int, new: int) -> None:
+        """The next pass computes `new` columns up to `end` for `rows`, and sees from `begin` on."""
+        window = self._window
+        window.rows, window.begin, window.end, window.seen = rows, begin, end, end - begin - new
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Go on with the rows `indices` only."""
+        for layer in self.layers:
+            if layer.is_initialized:  # not where layers share the keys of another
+                layer.keys, layer.values = layer.keys[indices], layer.values[indices]
+
+
+class _Layer(CacheLayerMixin):  # type: ignore[misc]
+    is_sliding = False
+
+    def __init__(self, window: Window, rows: int, columns: int) -> None:
+        super().__init__()
+        self.window, self.size = window, (rows, columns)
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        rows, columns = self.size
+        # Zeros, since what is masked still enters a product: 0 · NaN is NaN. One dtype, since autocast would cast the keys,
+        # which rotary embeddings make fp32, at every step anew.
+        self.keys, self.values = (
+            value_states.new_zeros(rows, states.shape[1], columns, states.shape[-1])
+            for states in (key_states, value_states)
+        )
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        rows, begin, end = self.window.rows, self.window.begin, self.window.end
+        start = end - key_states.shape[-2]
+        self.keys[rows, :, start:end] = key_states
+        self.values[rows, :, start:end] = value_states
+        return self.keys[rows, :, begin:end], self.values[rows, :, begin:end]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.window.end - self.window.begin, 0
+
+    def get_seq_length(self) -> int:
+        return self.window.seen
+
+    def get_max_length(self) -> int:
+        return self.size[1]
+
+
+def make_cache(config: Any, rows: int, columns: int) -> Cache:
+    """A cache for `rows` sequences of up to `columns` tokens: preallocated where all layers are attention layers."""
+    cache = DynamicCache(config=config)
+    if cache.layers and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
+        return PreallocatedCache(len(cache.layers), rows, columns)
+    return cache

@@ -1,0 +1,73 @@
+"""Passes without gradients: batches by a token budget that shrinks when memory runs out, weights cast to bf16 once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import StageError
+from .batching import length_batches
+from .models import autocast
+
+if TYPE_CHECKING:
+    from ..components import Compute
+
+PASS_TOKENS = 4096
+"""Padded tokens of one forward pass without a cache. More brings no speed: the matrix products are large enough."""
+
+
+def run_batches(lengths: Sequence[int], max_tokens: int, compute: Compute, work: Callable[[list[int]], None]) -> None:
+    """Call `work` with the row numbers of each batch, longest rows first: see `length_batches`.
+
+    When the device runs out of memory, `compute.memory` halves the budget of this and all later calls, and the rows that
+    are left are batched anew. Raises StageError for a row that does not fit alone.
+    """
+    waiting = length_batches(lengths, None, compute.memory.share(max_tokens))
+    while waiting:
+        if _fits(work, waiting[0]):
+            del waiting[0]
+            continue
+        size, longest = len(waiting[0]), lengths[waiting[0][0]]
+        if size == 1:
+            raise StageError(
+                f"out of memory on {compute.device} with a single row of {longest} tokens; lower max_new_tokens or "
+                "max_length, or give the run a device with more memory"
+            )
+        compute.memory.halve(max_tokens, held=size * longest)
+        left = [row for batch in waiting for row in batch]
+        again = length_batches([lengths[row] for row in left], None, compute.memory.share(max_tokens))
+        waiting = [[left[place] for place in batch] for batch in again]
+
+
+def _fits(work: Callable[[list[int]], None], rows: list[int]) -> bool:
+    try:
+        work(rows)
+    except torch.OutOfMemoryError:
+        pass
+    else:
+        return True
+    # Outside `except`: while the error is alive, its traceback keeps the tensors of `work` alive.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return False
+
+
+@contextlib.contextmanager
+def cast_once(model: Any, compute: Compute) -> Iterator[None]:
+    """One autocast context over many passes of `model`: each weight is cast to bf16 once, not once a pass.
+
+    Autocast keeps a cast weight only while its context is open, and only if the weight requires a gradient; those that
+    do not (a reference, the base under LoRA) are made to look as if. Open it without gradients.
+    """
+    frozen = [weight for weight in model.parameters() if not weight.requires_grad and weight.is_floating_point()]
+    for weight in frozen:
+        weight.requires_grad_(True)
+    try:
+        with autocast(compute):
+            yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)

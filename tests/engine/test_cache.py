@@ -1,0 +1,79 @@
+"""Decoding with the preallocated cache gives what a pass over the whole sequence gives, architecture by architecture."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from transformers import (  # noqa: E402
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTNeoXConfig,
+    JambaConfig,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+)
+
+from harness.engine.cache import PreallocatedCache, make_cache  # noqa: E402
+from harness.engine.generate import generate  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+SIZES = {"vocab_size": 120, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+CONFIGS = {
+    "llama": LlamaConfig(**SIZES, num_key_value_heads=2),
+    "qwen2": Qwen2Config(**SIZES, num_key_value_heads=2),
+    "gpt2": GPT2Config(vocab_size=120, n_embd=32, n_layer=2, n_head=4),
+    "gpt-neox": GPTNeoXConfig(**SIZES),
+    "sliding-window": MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=6),
+}
+PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19], [20, 21], [22, 23, 24, 25, 26]]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_greedy_answers_are_those_of_whole_passes(name, compute):
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(CONFIGS[name]).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 2:
+                weight.mul_(4)
+    assert isinstance(make_cache(model.config, 1, 1), PreallocatedCache)
+    answers = generate(
+        model, PROMPTS, [0] * 5, compute, max_new_tokens=12, stop=set(range(60)), pad_id=0, temperature=0.0, logprobs=True
+    )
+    assert len({len(answer.ids) for answer in answers}) > 1  # some stop early, and their rows are dropped
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([[*prompt, *answer.ids]]), use_cache=False).logits[
+                0, len(prompt) - 1 : -1
+            ]
+        assert list(answer.ids) == logits.argmax(-1).tolist()
+        expected = logits.log_softmax(-1).gather(-1, torch.tensor(answer.ids).unsqueeze(-1)).squeeze(-1)
+        assert answer.logprobs == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_the_cache_is_of_one_dtype_and_of_the_size_that_was_asked_for():
+    cache = make_cache(CONFIGS["llama"], 3, 10)
+    cache.open(slice(1, 3), begin=2, end=6, new=4)
+    keys = torch.full((2, 2, 4, 8), 2.0)  # fp32, as rotary embeddings leave them under autocast
+    seen, _ = cache.update(keys, keys.bfloat16(), 0)
+    assert seen.tolist() == keys.tolist()
+    assert (cache.layers[0].keys.dtype, cache.layers[0].keys.shape) == (torch.bfloat16, (3, 2, 10, 8))
+    assert cache.layers[0].keys[0].eq(0).all()
+    cache.batch_select_indices(torch.tensor([2]))
+    cache.open(slice(None), begin=3, end=7, new=1)
+    seen, _ = cache.update(keys[:1, :, :1] + 1, keys[:1, :, :1].bfloat16(), 0)
+    assert seen[0, 0, :, 0].tolist() == [2, 2, 2, 3]
+
+
+def test_recurrent_layers_keep_the_cache_of_transformers(compute):
+    torch.manual_seed(1)
+    sizes = SIZES | {"num_key_value_heads": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 1}
+    model = AutoModelForCausalLM.from_config(JambaConfig(**sizes, use_mamba_kernels=False)).eval()
+    assert not isinstance(make_cache(model.config, 1, 1), PreallocatedCache)
+    (answer,) = generate(model, [[5, 6, 7]], [0], compute, max_new_tokens=6, stop=set(), pad_id=0, temperature=0.0)
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[5, 6, 7, *answer.ids]]), use_cache=False).logits[0, 2:-1]
+    assert list(answer.ids) == logits.argmax(-1).tolist()
