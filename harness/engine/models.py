@@ -123,8 +123,8 @@ def autocast(compute: Compute) -> contextlib.AbstractContextManager[Any]:
 
 
 @contextlib.contextmanager
-def cast_once() -> Iterator[None]:
-    """Let every `autocast` in this block share one bf16 copy of each weight; weights must not change in it."""
+def autocast_cache() -> Iterator[None]:
+    """Let every `autocast` in this block share one bf16 copy of each trained weight; weights must not change in it."""
     torch.autocast_increment_nesting()
     try:
         yield

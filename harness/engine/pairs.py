@@ -16,10 +16,10 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from ..components import Compute
-from .batching import cheapest_batches
 from .chat import TokenizedPair
+from .inference import PASS_TOKENS, cast_once, run_batches
 from .likelihood import MAX_LOGITS, TokenSequence, answer_logits, chosen_logprobs, collate
-from .models import autocast, cast_once, score_head, token_values
+from .models import autocast, score_head, token_values
 
 PROMPT, CHOSEN, REJECTED, PADDING = range(4)
 PROBE = ((5, 4, 7), (9, 1, 3), (2, 6, 6))
@@ -153,18 +153,19 @@ def read_all(
     layout: PairLayout,
     pad_id: int,
     compute: Compute,
-    *,
-    max_rows: int = 64,
-    max_tokens: int = 8192,
 ) -> torch.Tensor:
     """`pair_logprobs` or `pair_scores` of many pairs, without gradients: (B, 2) fp32 on the CPU, chosen first.
 
-    Batches follow from the lengths alone, and the numbers do not depend on them beyond rounding.
+    Batches follow from the lengths alone, and the numbers do not depend on them beyond rounding. Raises StageError for a pair
+    that does not fit into memory alone.
     """
     results = torch.empty(len(pairs), 2)
-    with torch.no_grad(), cast_once():
-        for rows in cheapest_batches(layout.lengths(pairs), max_rows, max_tokens, overhead=64):
-            results[rows] = torch.stack(read(model, [pairs[row] for row in rows], layout, pad_id, compute), dim=-1).cpu()
+
+    def work(rows: list[int]) -> None:
+        results[rows] = torch.stack(read(model, [pairs[row] for row in rows], layout, pad_id, compute), dim=-1).cpu()
+
+    with torch.no_grad(), cast_once(model, compute):
+        run_batches(layout.lengths(pairs), PASS_TOKENS, compute, work)
     return results
 
 

@@ -17,7 +17,7 @@ from ..errors import StageError
 from .batching import cheapest_batches
 from .checkpoints import load_checkpoint, save_checkpoint
 from .lora import add_lora, load_trainable_state, merge_lora, trainable_parameters, trainable_state
-from .models import cast_once, keep_freed_memory
+from .models import autocast_cache, keep_freed_memory
 from .optimization import make_optimizer, make_scheduler
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _accumulate(objective: Objective, rows: Sequence[int], max_rows: int, device
     weight = objective.weight(rows)
     parts: list[Measured] = []
     lengths = [objective.lengths[row] for row in rows]
-    with cast_once():
+    with autocast_cache():
         for batch in cheapest_batches(lengths, max_rows, MAX_TOKENS, OVERHEAD.get(device, 1024)):
             losses, measured = objective.losses([rows[place] for place in batch])
             (losses.sum() / weight).backward()

@@ -139,16 +139,15 @@ def score_pairs(
     model: Artifact, suite: str, preferences: Sequence[Preference], max_length: int, compute: Compute
 ) -> list[PairScore]:
     """A reward model's scores for both answers of every preference; those too long for it are left out."""
+    from ..engine.chat import tokenize_preferences
     from ..engine.models import load_reward_model
-    from ..engine.score import score_answers
+    from ..engine.pairs import choose_layout, pair_scores, read_all
 
     reward_model, tokenizer = load_reward_model(model.path, compute)
-    prompts = [row.prompt for row in preferences]
-
-    def score(answers: list[str]) -> list[float | None]:
-        return score_answers(reward_model, tokenizer, prompts, answers, max_length, compute)
-
-    chosen, rejected = score([row.chosen for row in preferences]), score([row.rejected for row in preferences])
+    pairs, _ = tokenize_preferences(preferences, tokenizer, max_length)
+    pad_id = tokenizer.pad_token_id
+    layout = choose_layout(reward_model, pair_scores, pad_id, compute, max_length)
+    scores = read_all(pair_scores, reward_model, pairs, layout, pad_id, compute)
     return [
         PairScore(
             prompt_id=row.id,
@@ -158,12 +157,11 @@ def score_pairs(
             prompt=row.prompt,
             chosen=row.chosen,
             rejected=row.rejected,
-            chosen_score=good,
-            rejected_score=bad,
+            chosen_score=chosen,
+            rejected_score=rejected,
             probability=row.probability,
         )
-        for row, good, bad in zip(preferences, chosen, rejected, strict=True)
-        if good is not None and bad is not None
+        for row, (chosen, rejected) in zip((preferences[pair.row] for pair in pairs), scores.tolist(), strict=True)
     ]
 
 
