@@ -185,7 +185,7 @@ def test_logits_in_chunks_change_neither_loss_nor_gradient(pairs, monkeypatch):
 def test_chunks_really_hold_no_more_than_they_may(pairs, monkeypatch):
     model = POLICIES["llama"]()
     seen = []
-    model.lm_head.register_forward_hook(lambda _, inputs, output: seen.append(output.shape[0]))
+    model.lm_head.register_forward_hook(lambda *seen_by_hook: seen.append(seen_by_hook[2].shape[0]))
     monkeypatch.setattr(pairs_module, "MAX_LOGITS", 120 * 7)
     pair_logprobs(model, pairs, SHARED, 0, CPU)
     assert max(seen) == 7
