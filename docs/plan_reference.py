@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from harness.components import KINDS, AlignerConfig, GenerateOptions, SourceConfig
+from harness.components import ENGINE_ARGUMENTS, KINDS, AlignerConfig, GenerateOptions, LoraOptions, SourceConfig
 from harness.plan.model import Bootstrap, Evaluate, Gate, Plan, Report, Suite, TinyBase
 from harness.plugins import Entry, Registry, load_plugins
 
@@ -21,6 +21,7 @@ TYPES = {"string": "text", "integer": "integer", "number": "number", "boolean": 
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 SECTIONS = {"Bootstrap": "bootstrap", "Evaluate": "evaluate", "GenerateOptions": "generate", "Report": "report"} | {
     "Gate": "gates",
+    "LoraOptions": "lora",
     "Suite": "suites",
     "TinyBase": "a tiny base",
 }
@@ -48,6 +49,9 @@ Each entry names an `aligner`, fills its slots with `base`, another stage or a d
 have kinds: {kinds}. One of kind `prompts` also takes preferences and conversations. `requires` lists [gates](#gates) on the
 reward models that a stage builds on: where one fails, the stage and its descendants are skipped, the others go on, and the
 run ends with status 3. These options are understood by every aligner, with these defaults unless its own table has another:
+"""
+ARGUMENTS = """\
+Of `args`, the engine reads {arguments}; any other is an error. With `engine: trl` TRL gets them all.
 """
 JUDGES = """\
 ## judges
@@ -87,6 +91,8 @@ def reference(registry: Registry) -> str:
         *(text for entry in _entries(registry, "source") for text in _source(entry)),
         STAGES.format(kinds=", ".join(f"`{kind}`" for kind in KINDS)),
         _table(AlignerConfig),
+        _wrapped(ARGUMENTS.format(arguments=", ".join(f"`{name}`" for name in ENGINE_ARGUMENTS))) + "\n",
+        *_model("### lora", LoraOptions),
         *(text for entry in _entries(registry, "aligner") for text in _aligner(entry)),
         SWEEP,
         *_model("## evaluate", Evaluate),
@@ -209,9 +215,11 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 def _paragraph(thing: type) -> str:
     """A class's docstring as Markdown paragraphs."""
-    return textwrap.fill(
-        " ".join((inspect.getdoc(thing) or "").split()), 120, break_long_words=False, break_on_hyphens=False
-    )
+    return _wrapped(" ".join((inspect.getdoc(thing) or "").split()))
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import harness
 
 ROOT = Path(__file__).resolve().parents[1]
 UNDER_TOX = "TOX_ENV_NAME" in os.environ
-OTHERS = ("PYTEST_", "ACCELERATE_", "TORCH", "KMP_", "KINETO_", "TRITON_", "CUBLAS_")
+OTHERS = ("PYTEST_", "ACCELERATE_", "TORCH", "_TORCH", "KMP_", "KINETO_", "TRITON_", "CUBLAS_")
 """Variables of pytest, and those that torch and accelerate set for their own subprocesses."""
 
 

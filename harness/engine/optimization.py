@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,14 @@ def make_scheduler(optimizer: torch.optim.Optimizer, config: TrainingConfig, ste
         )
     except (TypeError, ValueError) as error:
         raise StageError(f"lr_scheduler_type {config.lr_scheduler_type!r}: {first_line(error)}") from error
+
+
+def advance(scheduler: Any, loss: float) -> None:
+    """Take a schedule one step on. `loss`, that of the step, is for the few kinds that go by it."""
+    if "metrics" in inspect.signature(scheduler.step).parameters:
+        scheduler.step(loss)
+    else:
+        scheduler.step()
 
 
 def _parameter_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:

@@ -17,8 +17,7 @@ from ..errors import StageError
 from .batching import cheapest_batches
 from .checkpoints import load_checkpoint, save_checkpoint
 from .lora import add_lora, load_trainable_state, merge_lora, trainable_parameters, trainable_state
-from .models import autocast_cache, keep_freed_memory
-from .optimization import make_optimizer, make_scheduler
+from .optimization import advance, make_optimizer, make_scheduler
 
 if TYPE_CHECKING:
     from ..components import StageContext, TrainingConfig
@@ -44,7 +43,10 @@ class Objective(Protocol):
         """What the sum of losses over `rows` is divided by."""
 
     def losses(self, rows: Sequence[int]) -> tuple[torch.Tensor, Measured]:
-        """The losses of `rows`, summed by the caller, with their graph; and measures to log, one value per row, without."""
+        """The losses of `rows`, summed by the caller, with their graph; and measures to log, one value per row, without.
+
+        Among the measures is `loss`.
+        """
 
     def summary(self, measured: Measured) -> dict[str, float]:
         """The scalars to log, from the measures of all rows since the last time."""
@@ -79,7 +81,8 @@ def train(
     for step in range(done + 1, steps + 1):
         torch.manual_seed(draw_seed(context.seed, "step", step))
         rows = order.rows((step - 1) * size, min(step * size, total))
-        measured = _accumulate(objective, rows, config.per_device_train_batch_size, context.compute.device)
+        weight = objective.weight(rows)
+        measured = _accumulate(objective, rows, weight, config.per_device_train_batch_size, context.compute.device)
         for name, values in measured.items():
             window.setdefault(name, []).append(values)
         tokens += sum(objective.lengths[row] for row in rows)
@@ -91,7 +94,7 @@ def train(
             )
         rate = scheduler.get_last_lr()[0]
         optimizer.step()
-        scheduler.step()
+        advance(scheduler, float(measured["loss"].sum()) / weight)
         optimizer.zero_grad(set_to_none=True)
         if step % config.logging_steps == 0 or step == steps:
             scalars = objective.summary({name: torch.cat(parts) for name, parts in window.items()})
@@ -143,9 +146,8 @@ def draw_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
-def _accumulate(objective: Objective, rows: Sequence[int], max_rows: int, device: str) -> Measured:
+def _accumulate(objective: Objective, rows: Sequence[int], weight: float, max_rows: int, device: str) -> Measured:
     """Add the gradient of one step; what was measured, in the order of the micro-batches."""
-    weight = objective.weight(rows)
     parts: list[Measured] = []
     lengths = [objective.lengths[row] for row in rows]
     with autocast_cache():
@@ -160,7 +162,8 @@ def _resume(
     model: Any, optimizer: torch.optim.Optimizer, scheduler: Any, context: StageContext
 ) -> tuple[int, int, dict[str, list[torch.Tensor]]]:
     """Take up the newest good checkpoint: the steps that are done, the tokens seen, and what is measured but not logged."""
-    found = load_checkpoint(context.checkpoints, context.compute.device)
+    # What is measured but not logged stays on the CPU; the rest is copied to where model and optimizer are.
+    found = load_checkpoint(context.checkpoints, "cpu")
     if found is None:
         return 0, 0, {}
     step, state = found

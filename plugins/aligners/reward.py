@@ -16,8 +16,8 @@ RELOADED = 16
 class RewardModel(harness.Aligner):
     """Bradley-Terry (1952): -log sigmoid(r(chosen) - r(rejected) - margin).
 
-    `center_rewards_coefficient` c adds c · (r(chosen) + r(rejected))², which keeps scores around zero (Eisenstein et al. 2023,
-    arXiv 2312.09244). Rows that have a margin use it where `margin` says so.
+    `center_rewards_coefficient` times the squared sum of both scores is added, which keeps scores around zero (Eisenstein et
+    al. 2023, arXiv 2312.09244). Rows that have a margin use it where `margin` says so.
     """
 
     name = "reward"

@@ -18,7 +18,6 @@ from pydantic import ValidationError  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from harness.engine.base import build_base  # noqa: E402
-from harness.engine.checkpoints import load_checkpoint, save_checkpoint  # noqa: E402
 from harness.engine.models import reward_model_from, save_model  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -224,20 +223,6 @@ def test_an_interrupted_run_ends_with_the_same_bits(inputs, tmp_path, fail_at):
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(resumed).items())
     scaling = [(context.output / "reward_scaling.json").read_text() for context in (undisturbed, resumed)]
     assert scaling[0] == scaling[1]
-
-
-def test_the_newest_good_checkpoint_is_used_and_two_are_kept(tmp_path):
-    assert load_checkpoint(tmp_path, "cpu") is None
-    for step in (9, 10, 11):
-        save_checkpoint(tmp_path, step, {"weight": torch.full((4,), float(step))})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000011"]
-    (tmp_path / ".step-00000012.1.tmp").mkdir()
-    step, state = load_checkpoint(tmp_path, "cpu")
-    assert (step, state["weight"].tolist()) == (11, [11.0] * 4)
-    broken = tmp_path / "step-00000011/state.pt"
-    broken.write_bytes(broken.read_bytes()[:-7])
-    step, state = load_checkpoint(tmp_path, "cpu")
-    assert (step, state["weight"].tolist()) == (10, [10.0] * 4)
 
 
 def test_a_diverged_policy_is_a_stage_error(inputs, tmp_path):
