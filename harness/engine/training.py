@@ -17,6 +17,7 @@ from ..errors import StageError
 from .batching import cheapest_batches
 from .checkpoints import load_checkpoint, save_checkpoint
 from .lora import add_lora, load_trainable_state, merge_lora, trainable_parameters, trainable_state
+from .models import autocast_cache, keep_freed_memory
 from .optimization import advance, make_optimizer, make_scheduler
 
 if TYPE_CHECKING:
