@@ -150,7 +150,11 @@ def configuration(task: str, changed: Mapping[str, Any], batch: int) -> Any:
     from harness_plugins.aligners.reward import RewardModel
 
     kind = {"dpo": DPO, "reward": RewardModel}[task]
-    common = {"learning_rate": LEARNING_RATE, "per_device_train_batch_size": batch, "max_length": MAX_LENGTH}
+    common: dict[str, Any] = {
+        "learning_rate": LEARNING_RATE,
+        "per_device_train_batch_size": batch,
+        "max_length": MAX_LENGTH,
+    }
     return kind.Config(**common, logging_steps=1, save_steps=10**6, **changed)
 
 
@@ -308,7 +312,7 @@ def matmul_rate(model: str, precision: str, tokens: int = 2048, seconds: float =
         products = (lambda x=x, w=w: x @ w.T, lambda g=g, w=w: g @ w, lambda g=g, x=x: g.T @ x)
         for product in products:
             product()
-            times = []
+            times: list[float] = []
             began = time.monotonic()
             while time.monotonic() - began < seconds / 3 or len(times) < 3:
                 started = time.perf_counter()

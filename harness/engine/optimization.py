@@ -47,7 +47,7 @@ def make_optimizer(
             **{name: config.args[name] for name in _CHOICE if name in config.args},
         )
         kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
-        return kind(groups, **options)  # type: ignore[no-any-return]
+        return kind(groups, **options)
     except (ImportError, TypeError, ValueError, RuntimeError) as error:
         raise StageError(f"optimizer {config.args.get('optim')!r}: {first_line(error)}; look at `args`") from error
 

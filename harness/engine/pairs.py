@@ -198,7 +198,7 @@ def _differs(model: Any, read: Reader, pad_id: int, compute: Compute) -> str | N
     generator = torch.Generator().manual_seed(0)
 
     def draw(length: int) -> list[int]:
-        return torch.randint(vocabulary, (length,), generator=generator).tolist()
+        return [int(token) for token in torch.randint(vocabulary, (length,), generator=generator)]
 
     pairs = [TokenizedPair(draw(prompt), draw(chosen), draw(rejected)) for prompt, chosen, rejected in PROBE]
     with torch.no_grad(), _in_fp32(model, compute) as plain:

@@ -35,10 +35,12 @@ Measured = Mapping[str, torch.Tensor]
 class Objective(Protocol):
     """What the loop minimises: a sum over rows divided by a weight, such as the number of pairs or of answer tokens.
 
-    `lengths` are the tokens that each row takes in a batch, and `tokens` those that it counts for.
+    `lengths` are the tokens that each row takes in a batch.
     """
 
-    lengths: Sequence[int]
+    @property
+    def lengths(self) -> Sequence[int]:
+        """One length per row."""
 
     def weight(self, rows: Sequence[int]) -> float:
         """What the sum of losses over `rows` is divided by."""
