@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Metric,
         Options,
         Pair,
+        Scorer,
         ScoringJudge,
         Source,
         SourceConfig,
@@ -57,8 +58,8 @@ hookimpl = pluggy.HookimplMarker("harness")
 _HOMES = {
     ".components": (
         "Aligner", "AlignerConfig", "Artifact", "Backend", "Compute", "Dataset", "Evidence", "GenerateOptions", "Generation",
-        "Judge", "Loaded", "LoraOptions", "Measure", "Metric", "Options", "Pair", "ScoringJudge", "Source", "SourceConfig", "StageContext",
-        "TrainingConfig", "Verdict",
+        "Judge", "Loaded", "LoraOptions", "Measure", "Metric", "Options", "Pair", "Scorer",
+        "ScoringJudge", "Source", "SourceConfig", "StageContext", "TrainingConfig", "Verdict",
     ),
     ".errors": ("DataError", "HarnessError", "StageError", "UsageError"),
     ".records": (
@@ -98,6 +99,7 @@ __all__ = [
     "PromptRow",
     "Sample",
     "Score",
+    "Scorer",
     "ScoringJudge",
     "Source",
     "SourceConfig",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .errors import StageError
 from .records import Judgement, Observation, PairScore, Preference, Prompt, PromptRow, Sample, Score, SuiteRow
 
 if TYPE_CHECKING:
     import numpy as np
 
-KINDS = ("model", "reward-model", "preferences", "prompts", "conversations")
+KINDS = ("model", "reward-model", "scoring-judge", "preferences", "prompts", "conversations")
 
 
 class Options(BaseModel):
@@ -255,7 +257,8 @@ class Aligner(Component):
     """Trains one model from typed inputs.
 
     `takes` maps a slot to its kind: one of KINDS, several joined by " | ", with a final "?" where the slot may be left out.
-    A slot of kind `prompts` also accepts preferences and conversations. `gives` is the kind of model that comes out.
+    A slot of kind `prompts` also accepts preferences and conversations. One of kind `scoring-judge` is filled by a judge with
+    its options, such as `reward: {judge: toy-truth}`. `gives` is the kind of model that comes out.
     """
 
     Config: ClassVar[type[AlignerConfig]] = AlignerConfig
@@ -263,7 +266,7 @@ class Aligner(Component):
     gives: ClassVar[str] = "model"
 
     def run(self, config: Any, inputs: Mapping[str, Any], context: StageContext) -> None:
-        """Train, and save the model into `context.output`. `inputs` maps each slot to an Artifact or a Dataset.
+        """Train, and save the model into `context.output`. `inputs` maps each slot to an Artifact, a Dataset or a Scorer.
 
         Must go on from `context.checkpoints` when there is a good one, to the same weights as an undisturbed run.
         Raises StageError for what the user can mend.
@@ -349,6 +352,31 @@ class ScoringJudge(Judge):
 
 
 @dataclass(frozen=True)
+class Scorer:
+    """A scoring judge with its options and models, as a stage gets it in a slot of kind `scoring-judge`.
+
+    `identity` says in a key all that its scores depend on, but for the machine.
+    """
+
+    name: str
+    judge: ScoringJudge
+    config: Any
+    models: Mapping[str, Artifact]
+    identity: Mapping[str, Any]
+
+    def score(self, prompts: Sequence[Prompt], answers: Sequence[str], compute: Compute) -> list[float | None]:
+        """One score per answer, in order; None where the judge has none. Raises StageError for what is no such list."""
+        scores = list(self.judge.score(prompts, answers, self.config, self.models, compute))
+        if len(scores) != len(answers):
+            raise StageError(
+                f"judge {self.name!r} gave {len(scores)} scores for {len(answers)} answers; this is an error of its plugin"
+            )
+        if wrong := [score for score in scores if score is not None and not math.isfinite(score)]:
+            raise StageError(f"judge {self.name!r} gave an answer the score {wrong[0]}; this is an error of its plugin")
+        return scores
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What a metric looks at: everything about one model on one suite, and about its baseline where there is one.
 
@@ -430,6 +458,7 @@ __all__ = [
     "Options",
     "Pair",
     "Preference",
+    "Scorer",
     "ScoringJudge",
     "Source",
     "SourceConfig",

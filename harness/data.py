@@ -32,6 +32,10 @@ class DataSets:
             self._loaded[name] = load(node, self._graph.plan.seed, self._graph.document.folder)
         return self._loaded[name][reference]
 
+    def has(self, reference: str) -> bool:
+        """Whether a reference is one to data of the plan, and not to a model."""
+        return reference.partition(".")[0] in self._graph.data
+
     def texts(self) -> list[str]:
         """Every text that stages train on, in a fixed order: what a tokenizer may be trained on."""
         references = {

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .components import Artifact, Compute, Dataset
+from .components import Artifact, Compute, Dataset, Scorer
 from .data import DataSets
 from .keys import library_versions
-from .plan import Graph, StageNode
+from .plan import Graph, JudgeNode, StageNode
 from .plugins import Registry
 
+Input = Artifact | Dataset | Scorer
 
-def stage_identity(
-    graph: Graph, node: StageNode, inputs: Mapping[str, Artifact | Dataset], compute: Compute
-) -> dict[str, Any]:
+
+def stage_identity(graph: Graph, node: StageNode, inputs: Mapping[str, Input], compute: Compute) -> dict[str, Any]:
     """Everything that a trained model depends on."""
     return {
         "what": "stage",
@@ -27,9 +27,34 @@ def stage_identity(
     }
 
 
-def input_key(value: Artifact | Dataset) -> str:
-    """The key of an artifact, or the fingerprint of a data set."""
+def input_key(value: Input) -> Any:
+    """The key of an artifact, the fingerprint of a data set, or all that a judge's scores depend on."""
+    if isinstance(value, Scorer):
+        return dict(value.identity)
     return value.key if isinstance(value, Artifact) else value.fingerprint
+
+
+def stage_inputs(node: StageNode, artifacts: Mapping[str, Artifact], data: DataSets) -> dict[str, Input]:
+    """What fills the slots of a stage. Raises KeyError for a model that is not there."""
+    inputs: dict[str, Input] = {}
+    for slot, reference in node.slots.items():
+        known = reference in artifacts or not data.has(reference)
+        inputs[slot] = artifacts[reference] if known else data.get(reference)
+    for slot, judge in node.judges.items():
+        models = {option: artifacts[name] for option, name in judge.models.items()}
+        inputs[slot] = Scorer(
+            judge.judge.name, judge.judge.component(), judge.config, models, judge_identity(judge, models)
+        )
+    return inputs
+
+
+def judge_identity(node: JudgeNode, models: Mapping[str, Artifact]) -> dict[str, Any]:
+    """All that a judge's numbers depend on, but for the machine."""
+    return {
+        "judge": node.judge.identity(),
+        "options": node.config.model_dump(mode="json"),
+        "models": {option: artifact.key for option, artifact in models.items()},
+    }
 
 
 def compute_identity(compute: Compute) -> dict[str, Any]:
@@ -48,22 +73,23 @@ def lock_document(graph: Graph, registry: Registry, data: DataSets, compute: Com
                 "aligner": node.aligner.name,
                 "component": node.aligner.identity(),
                 "gives": node.gives,
-                "slots": dict(node.slots),
+                # A judge's models are what the stage builds on, too.
+                "slots": {
+                    **node.slots,
+                    **{
+                        f"{slot}.{option}": name
+                        for slot, judge in node.judges.items()
+                        for option, name in judge.models.items()
+                    },
+                },
+                "judges": {slot: _locked(judge) for slot, judge in node.judges.items()},
                 "options": node.config.model_dump(mode="json"),
                 "set": list(node.options_set),
                 "requires": [str(gate) for gate in node.requires],
             }
             for name, node in graph.stages.items()
         },
-        "judges": {
-            name: {
-                "judge": node.judge.name,
-                "component": node.judge.identity(),
-                "models": dict(node.models),
-                "options": node.config.model_dump(mode="json"),
-            }
-            for name, node in graph.judges.items()
-        },
+        "judges": {name: _locked(node) for name, node in graph.judges.items()},
         "data": {
             reference: {
                 "rows": len(each.rows),
@@ -85,4 +111,13 @@ def lock_document(graph: Graph, registry: Registry, data: DataSets, compute: Com
             f"{kind} {name}": f"{entry.plugin.distribution} {entry.plugin.version}"
             for (kind, name), entry in sorted(registry.entries.items())
         },
+    }
+
+
+def _locked(node: JudgeNode) -> dict[str, Any]:
+    return {
+        "judge": node.judge.name,
+        "component": node.judge.identity(),
+        "models": dict(node.models),
+        "options": node.config.model_dump(mode="json"),
     }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .components import Artifact, Compute, Dataset, TinyBase
+from .components import Artifact, Compute, Dataset, Scorer, TinyBase
 from .context import TRAIN_LOG, read_train_log
 from .errors import UsageError
 from .keys import digest, library_versions
@@ -99,7 +99,7 @@ def parameters(folder: Path) -> int:
 
 
 def write_model_card(
-    graph: Graph, node: StageNode, inputs: Mapping[str, Artifact | Dataset], output: Path
+    graph: Graph, node: StageNode, inputs: Mapping[str, Artifact | Dataset | Scorer], output: Path
 ) -> dict[str, Any]:
     """Write README.md beside a trained model: data, options, metrics, lineage. Returns what artifact.json says of it."""
     last: dict[str, float] = {}
@@ -120,7 +120,7 @@ def write_model_card(
         "",
         "## Lineage",
         "",
-        *(f"- {slot}: {_described(reference, inputs[slot])}" for slot, reference in node.slots.items()),
+        *(f"- {slot}: {_described(reference, inputs[slot])}" for slot, reference in node.fillings().items()),
         f"- starting model of the plan: `{graph.plan.base if isinstance(graph.plan.base, str) else 'tiny, from nothing'}`",
         "",
         "## Options",
@@ -140,7 +140,11 @@ def write_model_card(
     return {"parameters": parameters(output), "steps": steps}
 
 
-def _described(reference: str, value: Artifact | Dataset) -> str:
+def _described(reference: str, value: Artifact | Dataset | Scorer) -> str:
+    if isinstance(value, Scorer):
+        options = "".join(f", {name} `{each}`" for name, each in value.config.model_dump(mode="json").items())
+        keys = "".join(f", {option} has key {artifact.key[:12]}" for option, artifact in value.models.items())
+        return f"{reference}{options}{keys}"
     if isinstance(value, Artifact):
         return f"`{reference}`, a {value.kind} (key {value.key[:12]})"
     dropped = "".join(f", {count} {reason} dropped" for reason, count in value.dropped.items())

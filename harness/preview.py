@@ -10,7 +10,7 @@ from .components import Artifact, Compute
 from .compute import resolve_compute
 from .data import DataSets
 from .keys import digest
-from .lock import stage_identity
+from .lock import stage_identity, stage_inputs
 from .models import base_identity, build_base_model
 from .plan import BASE, Graph
 from .records import Preference, PromptRow
@@ -33,7 +33,7 @@ class Preview:
         cached = self.cached()
         width = max(map(len, self.graph.stages))
         for name, node in self.graph.stages.items():
-            slots = ", ".join(f"{slot}={reference}" for slot, reference in node.slots.items())
+            slots = ", ".join(f"{slot}={reference}" for slot, reference in node.fillings().items())
             requires = "".join(f" requires {gate}" for gate in node.requires)
             state = "in the store" if name in cached else "to train"
             yield f"  {name:<{width}}  {node.aligner.name}({slots}){requires} → {node.gives} [{state}]"
@@ -53,16 +53,12 @@ class Preview:
         if base is not None:
             found[BASE] = Artifact(BASE, "model", base.path, str(base.about["key"]))
         for name, node in self.graph.stages.items():
-            inputs: dict[str, Any] = {}
-            for slot, reference in node.slots.items():
-                if reference.partition(".")[0] in self.graph.data:
-                    inputs[slot] = self.data.get(reference)
-                elif reference in found:
-                    inputs[slot] = found[reference]
-            if len(inputs) == len(node.slots):
-                result = self.store.get(digest(stage_identity(self.graph, node, inputs, self.compute)))
-                if result is not None:
-                    found[name] = Artifact(name, node.gives, result.path, str(result.about["key"]))
+            if not all(each in found or self.data.has(each) for each in node.made_from()):
+                continue
+            inputs = stage_inputs(node, found, self.data)
+            result = self.store.get(digest(stage_identity(self.graph, node, inputs, self.compute)))
+            if result is not None:
+                found[name] = Artifact(name, node.gives, result.path, str(result.about["key"]))
         return found
 
     def examples(self) -> Iterator[str]:
@@ -96,7 +92,7 @@ def _tokenized(row: PromptRow, node: Any, tokenizer: Any) -> Iterator[tuple[str,
     answers = {field: str(text) for field in ("answer", "chosen", "rejected") if (text := getattr(row, field, None))}
     if isinstance(row, Preference) and getattr(node.config, "answers", None) == "chosen":
         del answers["rejected"]
-    if "reward" in node.slots or not answers:
+    if "reward" in node.fillings() or not answers:
         prompt = encode_prompt(tokenizer, row.prompt)
         yield "prompt, to be answered by the policy", prompt, len(prompt)
         return

@@ -12,14 +12,14 @@ from typing import Any
 
 import pluggy
 
-from .components import Aligner, Artifact, Compute, Dataset
+from .components import Aligner, Artifact, Compute
 from .context import TRAIN_LOG, PeakMemory, RunningStage, read_train_log
 from .data import DataSets
 from .errors import GateError, HarnessError, Interrupted, StageError
 from .evaluation.evaluate import Evaluation
 from .evaluation.pairs import pair_estimates
 from .keys import library_versions
-from .lock import compute_identity, lock_document, stage_identity
+from .lock import Input, compute_identity, lock_document, stage_identity, stage_inputs
 from .models import base_identity, build_base_model, write_model_card
 from .plan import BASE, Gate, Graph, StageNode, matching
 from .plugins import Plugins, Registry
@@ -34,12 +34,12 @@ hookimpl = pluggy.HookimplMarker("harness")
 
 @dataclass(frozen=True)
 class StageJob:
-    """A stage that is ready to train: its aligner, its options, and the artifacts and data sets in its slots."""
+    """A stage that is ready to train: its aligner, its options, and the artifacts, data sets and judges in its slots."""
 
     name: str
     aligner: type[Aligner]
     config: Any
-    inputs: Mapping[str, Artifact | Dataset]
+    inputs: Mapping[str, Input]
 
 
 class InProcess:
@@ -127,7 +127,7 @@ class Run:
             self.log.write_lock(lock | {"token_budget": {"halvings": self.compute.memory.halvings, "last": reason}})
 
         self.compute.memory.on_halved = on_halved
-        if any(BASE in self.graph.stages[name].slots.values() for name in wanted) or BASE in self.graph.models():
+        if any(BASE in self.graph.stages[name].made_from() for name in wanted) or BASE in self.graph.models():
             self._base()
         for name in wanted:
             node = self.graph.stages[name]
@@ -200,7 +200,7 @@ class Run:
         self.progress.say(f"{node.name}: skipped: {reason}")
 
     def _stage(self, node: StageNode) -> None:
-        inputs = {slot: self._input(reference) for slot, reference in node.slots.items()}
+        inputs = stage_inputs(node, self.artifacts, self.data)
         identity = stage_identity(self.graph, node, inputs, self.compute)
         result = self.produce(node.name, identity, lambda work: self._train(node, inputs, work), aligner=node.aligner.name)
         if result.reused:
@@ -215,10 +215,7 @@ class Run:
             reference if isinstance(reference, Artifact) and node.gives == "model" else None,
         )
 
-    def _input(self, reference: str) -> Artifact | Dataset:
-        return self.artifacts[reference] if reference in self.artifacts else self.data.get(reference)
-
-    def _train(self, node: StageNode, inputs: Mapping[str, Artifact | Dataset], work: Workspace) -> Mapping[str, Any]:
+    def _train(self, node: StageNode, inputs: Mapping[str, Input], work: Workspace) -> Mapping[str, Any]:
         hook = self.plugins.hook
         hook.harness_stage_start(stage=node.name, aligner=node.aligner.name)
         self.log.stage(node.name, status="running", aligner=node.aligner.name)

@@ -30,7 +30,7 @@ def token_rewards(
     """
     rewards = -kl_coef * (logprobs - ref_logprobs) * mask
     last = mask.long().sum(-1, keepdim=True) - 1
-    return rewards.scatter_add(1, last, scores.unsqueeze(-1))
+    return rewards.scatter_add(1, last, scores.to(rewards.dtype).unsqueeze(-1))
 
 
 def generalized_advantages(
@@ -53,7 +53,11 @@ def generalized_advantages(
 
 
 def explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor) -> float:
-    """1 − Var(returns − values) / Var(returns) over masked positions: 1 is a perfect critic, 0 one that knows the mean."""
-    target, error = returns[mask], (returns - values)[mask]
-    variance = target.var(correction=0)
-    return float(1 - error.var(correction=0) / variance) if variance > 0 else 0.0
+    """1 − Var(returns − values) / Var(returns), variances as masked means; all (B, R).
+
+    1 is a perfect critic, 0 one that knows the mean, below 0 one that is worse than that. 0 where all returns are equal.
+    """
+    error = returns - values
+    variance = masked_mean((returns - masked_mean(returns, mask)).square(), mask)
+    left = masked_mean((error - masked_mean(error, mask)).square(), mask)
+    return float(1 - left / variance) if variance > 0 else 0.0

@@ -165,10 +165,13 @@ def tokenize_conversations(
 
 def tokenize_prompts(
     rows: Sequence[PromptRow], tokenizer: Any, max_length: int, max_new_tokens: int
-) -> tuple[list[list[int]], dict[str, int]]:
-    """Prompts that leave room for `max_new_tokens`, with counts as in `tokenize_preferences`. Raises DataError."""
+) -> tuple[list[list[int] | None], dict[str, int]]:
+    """Prompts in the order of their rows, so that they leave room for `max_new_tokens`; None for one that cannot.
+
+    With counts as in `tokenize_preferences`. Raises DataError.
+    """
     prompts, counts = _fit_all(rows, [max_new_tokens] * len(rows), tokenizer, max_length)
-    return [prompt.ids for prompt in prompts if prompt is not None], counts
+    return [None if prompt is None else prompt.ids for prompt in prompts], counts
 
 
 def fit_prompts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,18 +66,29 @@ def collate(sequences: Sequence[TokenSequence], pad_id: int, device: str | torch
 
 
 def answer_logits(model: Any, batch: AnswerBatch) -> torch.Tensor:
-    """Logits (N, V) in fp32 at the positions that predict answer tokens; no other position is projected.
+    """Logits (N, V), at least in fp32, at the positions that predict answer tokens; no other position is projected.
 
     The hidden states are selected on their way into the output layer, inside the model's own forward, so that what an
     architecture does to its logits (scaling, soft-capping) is kept. No attention mask is needed: the padding is on the
     right, where causal attention already hides it.
     """
-    head = model.get_output_embeddings()
-    handle = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][batch.predicts],))
+    return answer_states(model, batch)[0]
+
+
+def answer_states(model: Any, batch: AnswerBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """`answer_logits`, and the hidden states (N, H) that the output layer made them from."""
+    hidden: list[torch.Tensor] = []
+
+    def select(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        hidden.append(inputs[0][batch.predicts])
+        return (hidden[0],)
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(select)
     try:
-        return model(input_ids=batch.input_ids, use_cache=False).logits.float()
+        logits = model(input_ids=batch.input_ids, use_cache=False).logits
     finally:
         handle.remove()
+    return logits if logits.dtype == torch.float64 else logits.float(), hidden[0]
 
 
 def chosen_logprobs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -99,14 +110,34 @@ def token_logprobs(
     The numbers do not depend on how sequences are batched and padded, beyond rounding. `max_tokens` bounds the padded
     tokens of a batch. Raises StageError.
     """
+
+    def logprobs(batch: AnswerBatch) -> torch.Tensor:
+        logits = answer_logits(model, batch)
+        return chosen_logprobs(logits if temperature == 1 else logits / temperature, batch.answer_ids)
+
+    return map_answers(logprobs, model, sequences, compute, pad_id=pad_id, max_tokens=max_tokens)
+
+
+def map_answers(
+    measure: Callable[[AnswerBatch], torch.Tensor],
+    model: Any,
+    sequences: Sequence[TokenSequence],
+    compute: Compute,
+    *,
+    pad_id: int,
+    max_tokens: int = PASS_TOKENS,
+) -> list[torch.Tensor]:
+    """Per sequence what `measure` gives for its answer's tokens, (R_i, ...), on the CPU, in batched passes without gradients.
+
+    `measure` gets a batch, asks `model` and returns one row for each of the N answer tokens, (N, ...). Raises StageError.
+    """
     results: list[torch.Tensor] = [torch.empty(0)] * len(sequences)
 
     def work(batch_rows: list[int]) -> None:
         for rows in _parts(model, sequences, batch_rows):
             batch = collate([sequences[row] for row in rows], pad_id, compute.device)
-            logits = answer_logits(model, batch)
-            logprobs = chosen_logprobs(logits if temperature == 1 else logits / temperature, batch.answer_ids)
-            parts = logprobs.cpu().split([len(sequences[row].answer_ids) for row in rows])
+            measured = measure(batch).cpu()
+            parts = measured.split([len(sequences[row].answer_ids) for row in rows])
             for row, part in zip(rows, parts, strict=True):
                 results[row] = part
 

@@ -21,10 +21,16 @@ def policy_terms(
     return torch.maximum(free, clipped), ratio, clipped > free
 
 
-def value_terms(values: torch.Tensor, old_values: torch.Tensor, returns: torch.Tensor, cliprange: float) -> torch.Tensor:
-    """½ max((V − R)², (V_clip − R)²), V_clip within ± ε of the old value. All tensors have one shape."""
+def value_terms(
+    values: torch.Tensor, old_values: torch.Tensor, returns: torch.Tensor, cliprange: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """½ max((V − R)², (V_clip − R)²), V_clip within ± ε of the old value; and whether clipping was active.
+
+    All tensors have one shape (Huang et al., 2024, arXiv 2403.17031).
+    """
     clipped = old_values + (values - old_values).clamp(-cliprange, cliprange)
-    return 0.5 * torch.maximum((values - returns).square(), (clipped - returns).square())
+    free_error, clipped_error = (values - returns).square(), (clipped - returns).square()
+    return 0.5 * torch.maximum(free_error, clipped_error), clipped_error > free_error
 
 
 def entropies(logits: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..components import Artifact, Evidence, ScoringJudge
 from ..keys import library_versions
-from ..lock import compute_identity
+from ..lock import compute_identity, judge_identity
 from ..plan import JudgeNode
 from ..plugins import source_hash
 from ..records import (
@@ -119,12 +119,7 @@ class Evaluation:
     def _judge(self, node: JudgeNode) -> tuple[Any, dict[str, Artifact], dict[str, Any]]:
         """A judge, its models, and what a key says of both."""
         models = {option: self.run.artifacts[name] for option, name in node.models.items()}
-        identity = {
-            "judge": node.judge.identity(),
-            "options": node.config.model_dump(mode="json"),
-            "models": {option: artifact.key for option, artifact in models.items()},
-            "compute": compute_identity(self.run.compute),
-        }
+        identity = {**judge_identity(node, models), "compute": compute_identity(self.run.compute)}
         return node.judge.component(), models, identity
 
     def _scores(self, node: JudgeNode, model: str, suite: str, samples: Kept[Sample]) -> Kept[Score]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from .graph import JudgeNode, MetricNode, Slot
-from .problems import Problems, hint
+from .problems import Problems, Where, hint
 
 if TYPE_CHECKING:
     from ..components import Measure
@@ -18,21 +18,28 @@ if TYPE_CHECKING:
 
 def resolve_judges(evaluate: Evaluate, problems: Problems, references: References) -> dict[str, JudgeNode]:
     """Every judge that exists, with the stages whose models it uses."""
-    nodes = {}
-    for name, values in evaluate.judges.items():
-        path = ("evaluate", "judges", name)
-        entry = problems.component("judge", values, path)
-        if entry is None:
-            continue
-        options = {key: value for key, value in values.items() if key != "judge"}
-        config = problems.validated(entry.component.Config, options, path)
-        models = {}
-        for option, text in entry.component.takes.items():
-            reference = values.get(option)
-            if reference is not None and references.fits(reference, Slot.parse(text), (*path, option)):
-                models[option] = reference
-        nodes[name] = JudgeNode(name, entry, config, models)
-    return nodes
+    found = {
+        name: resolve_judge(name, values, ("evaluate", "judges", name), problems, references)
+        for name, values in evaluate.judges.items()
+    }
+    return {name: node for name, node in found.items() if node is not None}
+
+
+def resolve_judge(
+    name: str, values: Mapping[str, Any], path: Where, problems: Problems, references: References
+) -> JudgeNode | None:
+    """The judge that a mapping in the plan stands for, with the stages whose models it uses; None if there is none."""
+    entry = problems.component("judge", values, path)
+    if entry is None:
+        return None
+    options = {key: value for key, value in values.items() if key != "judge"}
+    config = problems.validated(entry.component.Config, options, path)
+    models = {}
+    for option, text in entry.component.takes.items():
+        reference = values.get(option)
+        if reference is not None and references.fits(reference, Slot.parse(text), (*path, option)):
+            models[option] = reference
+    return JudgeNode(name, entry, config, models)
 
 
 def resolve_metrics(evaluate: Evaluate, problems: Problems) -> tuple[MetricNode, ...]:

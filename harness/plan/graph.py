@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .model import Gate, Plan
 
 BASE = "base"
+SCORING_JUDGE = "scoring-judge"
+"""The kind of a slot that a judge may fill, with its options in place."""
 
 
 @dataclass(frozen=True)
@@ -47,27 +49,6 @@ class DataNode:
 
 
 @dataclass(frozen=True)
-class StageNode:
-    """One stage: an aligner, its options, and what fills its slots: `base`, another stage, or a data reference."""
-
-    name: str
-    aligner: Entry
-    config: Any
-    slots: Mapping[str, str]
-    requires: tuple[Gate, ...]
-    options_set: tuple[str, ...]
-
-    @property
-    def gives(self) -> str:
-        """The kind of model that comes out."""
-        return str(self.aligner.component.gives)
-
-    def names(self) -> list[str]:
-        """What the stage names: the fillings of its slots, and the models of its requirements."""
-        return [*self.slots.values(), *(gate.model for gate in self.requires)]
-
-
-@dataclass(frozen=True)
 class JudgeNode:
     """One judge of the plan, and the stages whose models it uses, by option."""
 
@@ -75,6 +56,43 @@ class JudgeNode:
     judge: Entry
     config: Any
     models: Mapping[str, str]
+
+    def __str__(self) -> str:
+        models = ", ".join(f"{option}={name}" for option, name in self.models.items())
+        return f"judge {self.judge.name}({models})" if models else f"judge {self.judge.name}"
+
+
+@dataclass(frozen=True)
+class StageNode:
+    """One stage: an aligner, its options, and what fills its slots: `base`, another stage, or a data reference.
+
+    `judges` are the slots that a judge fills instead.
+    """
+
+    name: str
+    aligner: Entry
+    config: Any
+    slots: Mapping[str, str]
+    requires: tuple[Gate, ...]
+    options_set: tuple[str, ...]
+    judges: Mapping[str, JudgeNode] = field(default_factory=dict)
+
+    @property
+    def gives(self) -> str:
+        """The kind of model that comes out."""
+        return str(self.aligner.component.gives)
+
+    def names(self) -> list[str]:
+        """What the stage names: what it is made from, and the models of its requirements."""
+        return [*self.made_from(), *(gate.model for gate in self.requires)]
+
+    def made_from(self) -> list[str]:
+        """What fills the stage's slots by its name, and the models of the judges that fill the others."""
+        return [*self.slots.values(), *(model for judge in self.judges.values() for model in judge.models.values())]
+
+    def fillings(self) -> dict[str, str]:
+        """What fills each slot, in words."""
+        return {**self.slots, **{slot: str(judge) for slot, judge in self.judges.items()}}
 
 
 @dataclass(frozen=True)
@@ -111,6 +129,11 @@ class Graph:
                     found.add(name)
                     waiting.append(name)
         return found
+
+    def trained_against(self, stage: str) -> list[JudgeNode]:
+        """The judges that fill a slot of a stage, or of one that it builds on."""
+        names = [stage, *sorted(self.ancestors(stage))] if stage in self.stages else []
+        return [judge for name in names for judge in self.stages[name].judges.values()]
 
     def trained_on(self, stage: str) -> set[str]:
         """The data references that a stage, or one that it builds on, trained on."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..components import ScoringJudge
 from ..plugins import Registry, describe
+from .graph import SCORING_JUDGE, Slot
 from .model import Gate, Plan
 
 
@@ -22,7 +24,7 @@ def plan_schema(registry: Registry) -> dict[str, Any]:
         (pattern,) = section.pop("patternProperties")
         section["propertyNames"] = {"pattern": pattern}
         section["additionalProperties"] = {
-            "anyOf": [_component(registry.component(kind, name), kind, schema) for name in registry.names(kind)]
+            "anyOf": [_component(registry.component(kind, name), kind, registry, schema) for name in registry.names(kind)]
         }
     metrics = registry.names("metric")
     measures = [measure.name for name in metrics for measure in registry.component("metric", name).measures]
@@ -30,11 +32,11 @@ def plan_schema(registry: Registry) -> dict[str, Any]:
     return schema
 
 
-def _component(component: Any, kind: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _component(component: Any, kind: str, registry: Registry, schema: dict[str, Any]) -> dict[str, Any]:
     config = component.Config.model_json_schema(ref_template="#/$defs/{model}")
     schema["$defs"].update(config.pop("$defs", {}))
     takes = getattr(component, "takes", {})
-    slots = {slot: {"type": "string", "description": f"a {text.rstrip('?')}"} for slot, text in takes.items()}
+    slots = {slot: _slot(text, registry, schema) for slot, text in takes.items()}
     required = [kind, *(slot for slot, text in takes.items() if not text.endswith("?")), *config.get("required", [])]
     extra = {"requires": {"type": "array", "items": Gate.model_json_schema()}} if kind == "aligner" else {}
     return {
@@ -45,3 +47,13 @@ def _component(component: Any, kind: str, schema: dict[str, Any]) -> dict[str, A
         "required": list(dict.fromkeys(required)),
         "additionalProperties": False,
     }
+
+
+def _slot(text: str, registry: Registry, schema: dict[str, Any]) -> dict[str, Any]:
+    """What may stand in a slot: a name and, where a judge may fill it, a judge with its options."""
+    slot = {"type": "string", "description": f"a {text.rstrip('?')}"}
+    if SCORING_JUDGE not in Slot.parse(text).kinds:
+        return slot
+    judges = (registry.component("judge", name) for name in registry.names("judge"))
+    scoring = [_component(judge, "judge", registry, schema) for judge in judges if issubclass(judge, ScoringJudge)]
+    return {"anyOf": [slot, *scoring]}

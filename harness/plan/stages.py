@@ -8,8 +8,10 @@ from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
+from ..components import ScoringJudge
+from .evaluation import resolve_judge
 from .gates import Expected, check_gate
-from .graph import BASE, Slot, StageNode
+from .graph import BASE, SCORING_JUDGE, JudgeNode, Slot, StageNode
 from .model import Gate, Plan
 from .problems import Problems, Where, hint
 
@@ -67,14 +69,30 @@ def _stage(name: str, entry: Entry, values: Mapping[str, Any], problems: Problem
         del options[key]
     config = problems.validated(entry.component.Config, options, path)
     _check_arguments(options.get("args"), fields, (*path, "args"), problems)
-    slots = {}
+    slots, judges = {}, {}
     for slot, spec in takes.items():
         reference = values.get(slot)
-        if reference is not None and references.fits(reference, spec, (*path, slot)):
+        if isinstance(reference, Mapping) and SCORING_JUDGE in spec.kinds:
+            if judge := _scoring_judge(f"{name}.{slot}", reference, (*path, slot), problems, references):
+                judges[slot] = judge
+        elif reference is not None and references.fits(reference, spec, (*path, slot)):
             slots[slot] = reference
         elif reference is None and not spec.optional:
             problems.add(path, f"`{slot}` is missing: {entry.name} takes a {' or '.join(spec.kinds)} there")
-    return StageNode(name, entry, config, slots, (), tuple(options))
+    return StageNode(name, entry, config, slots, (), tuple(options), judges)
+
+
+def _scoring_judge(
+    name: str, values: Mapping[str, Any], path: Where, problems: Problems, references: References
+) -> JudgeNode | None:
+    """The judge that fills a slot; one that only compares answers gives no number to learn from."""
+    node = resolve_judge(name, values, path, problems, references)
+    if node is None or issubclass(node.judge.component, ScoringJudge):
+        return node
+    judges = {each: problems.registry.component("judge", each) for each in problems.registry.names("judge")}
+    scoring = ", ".join(each for each, component in judges.items() if issubclass(component, ScoringJudge))
+    problems.add((*path, "judge"), f"{node.judge.name!r} compares answers and scores none; judges that do are {scoring}")
+    return None
 
 
 def _check_arguments(args: Any, fields: Iterable[str], path: Where, problems: Problems) -> None:

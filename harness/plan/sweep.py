@@ -149,14 +149,20 @@ def _descendants(stages: Mapping[str, Any], stage: str, registry: Registry) -> s
 
 
 def _inputs(options: Any, registry: Registry) -> Iterator[tuple[dict[str, Any], str]]:
-    """Where a stage names others, as the mapping and the key that hold the name: its slots, and what it requires."""
+    """Where a stage names others, as the mapping and the key that hold the name: its slots, their judges, and what it requires."""
     if not isinstance(options, dict):
         return
     name = options.get("aligner")
     aligner = registry.get("aligner", name) if isinstance(name, str) else None
     for slot in aligner.component.takes if aligner else ():
-        if isinstance(options.get(slot), str):
+        filling = options.get(slot)
+        if isinstance(filling, str):
             yield options, slot
+        elif isinstance(filling, dict) and isinstance(filling.get("judge"), str):
+            judge = registry.get("judge", filling["judge"])
+            for option in judge.component.takes if judge else ():
+                if isinstance(filling.get(option), str):
+                    yield filling, option
     requires = options.get("requires")
     for gate in requires if isinstance(requires, list) else ():
         if isinstance(gate, dict) and isinstance(gate.get("model"), str):

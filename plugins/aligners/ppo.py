@@ -1,4 +1,4 @@
-"""Proximal policy optimisation against a reward model (Schulman et al., 2017; Ouyang et al., 2022)."""
+"""Proximal policy optimisation against a reward (Schulman et al., 2017; Ouyang et al., 2022)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ import harness
 SHORTEST_PROMPT = 8
 
 
-class PPOConfig(harness.AlignerConfig):
+class PPOConfig(harness.TrainingConfig):
     """Options of PPO, by the names of TRL's PPOConfig where it has them.
 
     One step is an iteration: `rollout_batch_size` answers are sampled, scored and learned from. `max_steps` counts
     iterations; without it, `num_train_epochs` counts passes over the prompts. Each of `num_ppo_epochs` passes over a
-    rollout takes `num_mini_batches` optimiser steps, computed `per_device_train_batch_size` answers at a time.
+    rollout takes `num_mini_batches` optimizer steps, computed `per_device_train_batch_size` answers at a time.
+
+    `critic: separate` trains a copy of the reward model, or of `init` where the reward is a judge; `critic: shared` a value
+    head on the policy, which is saved beside it as `value_head.safetensors`.
     """
 
     learning_rate: float = Field(default=3e-6, gt=0)
     critic_learning_rate: float | None = Field(default=None, gt=0, description="learning_rate, where left out")
-    lr_scheduler_type: Literal["linear", "constant", "cosine"] = "linear"
     logging_steps: int = Field(default=1, ge=1)
     save_steps: int = Field(default=10, ge=1)
+    critic: Literal["separate", "shared"] = Field(
+        default="separate", description="a model of its own, or a head on the policy"
+    )
     rollout_batch_size: int = Field(default=64, ge=1)
     num_ppo_epochs: int = Field(default=4, ge=1)
     num_mini_batches: int = Field(default=1, ge=1)
@@ -45,8 +50,6 @@ class PPOConfig(harness.AlignerConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> PPOConfig:
-        if self.args:
-            raise ValueError("args: ppo has no TrainingArguments; use its own options")
         if self.gradient_accumulation_steps != 1:
             raise ValueError(
                 "gradient_accumulation_steps: follows from rollout_batch_size, num_mini_batches and "
@@ -60,10 +63,10 @@ class PPOConfig(harness.AlignerConfig):
 
 
 class PPO(harness.Aligner):
-    """Trains a policy on its own answers, scored by a reward model, with a KL penalty towards where it began."""
+    """Trains a policy on its own answers, scored by a reward model or a judge, with a KL penalty towards where it began."""
 
     name = "ppo"
-    takes: ClassVar[Mapping[str, str]] = {"init": "model", "reward": "reward-model", "data": "prompts"}
+    takes: ClassVar[Mapping[str, str]] = {"init": "model", "reward": "reward-model | scoring-judge", "data": "prompts"}
     gives = "model"
     Config = PPOConfig
 

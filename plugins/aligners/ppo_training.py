@@ -1,22 +1,22 @@
 """The loop of PPO, in the order in which it runs: sample, score, penalise, estimate advantages, update.
 
-Its many small decisions follow "The N Implementation Details of RLHF with PPO" (Huang et al., 2024). Every random draw is a
-function of the seed and the iteration, and dropout is off, so a resumed run has no generator to restore.
+Its many small decisions follow "The N+ Implementation Details of RLHF with PPO" (Huang et al., 2024, arXiv 2403.17031);
+docs/ppo.md lists them, each with its source and its test. Every random draw is a function of the seed and the iteration, and
+dropout is off, so a resumed run has no generator to restore.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.nn.utils.rnn import pad_sequence
-from transformers import get_scheduler
 
 import harness
 from harness.engine.advantages import (
@@ -27,19 +27,41 @@ from harness.engine.advantages import (
     token_rewards,
 )
 from harness.engine.batching import length_batches
-from harness.engine.chat import stop_ids, tokenize_prompts
+from harness.engine.chat import decode_answer, stop_ids, tokenize_prompts
 from harness.engine.checkpoints import load_checkpoint, save_checkpoint
+from harness.engine.critic import critic_from, head_values, load_value_head, save_value_head
 from harness.engine.generate import generate
 from harness.engine.likelihood import (
     AnswerBatch,
     TokenSequence,
     answer_logits,
+    answer_states,
     chosen_logprobs,
     collate,
+    map_answers,
     token_logprobs,
+)
+from harness.engine.lora import (
+    adapters_off,
+    add_lora,
+    load_trainable_state,
+    merge_lora,
+    trainable_parameters,
+    trainable_state,
 )
 from harness.engine.models import autocast, load_policy, load_reward_model, save_model, token_values, use_threads
 from harness.engine.objectives import KLController, entropies, k1, k3, policy_terms, value_terms
+from harness.engine.optimization import make_optimizer, make_scheduler
+from harness.engine.rollouts import (
+    RewardScaling,
+    Rollout,
+    Targets,
+    answer_mask,
+    derived_seed,
+    distinct_bigrams,
+    prompt_places,
+    repeated_answers,
+)
 from harness.engine.score import score_sequences
 
 if TYPE_CHECKING:
@@ -51,133 +73,117 @@ MAX_RATIO = 10.0
 ADAM_EPSILON = 1e-5
 
 
-@dataclass(frozen=True)
-class RewardScaling:
-    """Mean and deviation of the reward model's scores on the reference policy's answers, and how many they were.
-
-    A score s enters the reward as (s − mean) / deviation, so that β means the same whatever the reward model's scale.
-    """
-
-    mean: float
-    deviation: float
-    answers: int
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """B answers of at most R tokens, and what was known of them when they were sampled.
-
-    scores (B,) as the reward model gives them, stopped (B,) bool; mask (B, R) bool, padding on the right; logprobs,
-    ref_logprobs and values (B, R), 0 where the mask is false. The value at an answer's token is that of the state before
-    it.
-    """
-
-    sequences: Sequence[TokenSequence]
-    scores: torch.Tensor
-    stopped: torch.Tensor
-    mask: torch.Tensor
-    logprobs: torch.Tensor
-    ref_logprobs: torch.Tensor
-    values: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What a rollout teaches: whitened advantages and value targets, (B, R) each."""
-
-    advantages: torch.Tensor
-    returns: torch.Tensor
-
-
 class PPOTraining:
-    """Owns the four models (policy, reference, reward model, critic) and the two optimisers of one PPO stage."""
+    """Owns the models (policy, reference, reward model, critic) and the two optimizers of one PPO stage.
+
+    With LoRA the reference is the policy without its adapters; with a shared critic `critic` is a value head on the policy.
+    """
 
     def __init__(
         self,
         config: PPOConfig,
         init: harness.Artifact,
-        reward: harness.Artifact,
+        reward: harness.Artifact | harness.Scorer,
         data: harness.Dataset,
         context: harness.StageContext,
     ) -> None:
         self.config, self.context, self.compute = config, context, context.compute
         use_threads(self.compute)
         self.policy, self.tokenizer = load_policy(init.path, self.compute, disable_dropout=True)
-        self.reference, _ = load_policy(init.path, self.compute)
-        self.reward_model, reward_tokenizer = load_reward_model(reward.path, self.compute)
-        self.critic, _ = load_reward_model(reward.path, self.compute, disable_dropout=True)
-        if reward_tokenizer.get_vocab() != self.tokenizer.get_vocab():
-            raise harness.StageError(
-                f"stage {context.name!r}: init and reward have different vocabularies; train both from one base"
-            )
+        self.reference = None if config.lora else load_policy(init.path, self.compute, disable_dropout=True)[0]
+        self.scorer = reward if isinstance(reward, harness.Scorer) else None
+        self.reward_model = None if isinstance(reward, harness.Scorer) else self._open(reward)
+        self.shared = config.critic == "shared"
+        if self.shared:
+            self.critic: Any = load_value_head(init.path, self.policy, self.compute.device)
+        else:
+            self.critic = critic_from(init.path, self.compute) if self.reward_model is None else self._open(reward)
+        if config.lora:
+            add_lora(self.policy, config.lora, derived_seed(context.seed, "policy"))
+            if not self.shared:
+                add_lora(self.critic, config.lora, derived_seed(context.seed, "critic"))
         self.pad_id: int = self.tokenizer.pad_token_id
         self.stop = stop_ids(self.tokenizer, self.policy)
-        self.prompts = self._tokenize(data)
+        # In fp32 the sampler's log-probabilities are those of the update's pass, to rounding. In bf16 they are not: a pass
+        # with a cache rounds elsewhere, and the first ratio would be off by a per cent. A shared critic needs the pass anyway.
+        self.sampler_knows = self.compute.precision == "fp32" and not self.shared
+        self.rows, self.prompts = self._tokenize(data)
         self.steps = config.max_steps
         if self.steps < 0:
             self.steps = math.ceil(config.num_train_epochs * len(self.prompts) / config.rollout_batch_size)
         self.kl = KLController(config.kl_coef, config.target_kl, config.horizon)
         self.scaling: RewardScaling | None = None
         self.tokens = 0
+        rates = (config.learning_rate, config.critic_learning_rate or config.learning_rate)
         self.optimizers = [
-            self._optimizer(self.policy, config.learning_rate),
-            self._optimizer(self.critic, config.critic_learning_rate or config.learning_rate),
+            make_optimizer(model, config, learning_rate=rate, adam_epsilon=ADAM_EPSILON)
+            for model, rate in zip((self.policy, self.critic), rates, strict=True)
         ]
-        self.schedulers = [self._scheduler(optimizer) for optimizer in self.optimizers]
+        self.schedulers = [make_scheduler(optimizer, config, self.steps) for optimizer in self.optimizers]
 
     def run(self) -> None:
         """All iterations, from the newest good checkpoint on; then save the policy. Raises StageError."""
         done = self._resume()
         for step in range(done + 1, self.steps + 1):
-            rollout = self.sample(step)
+            rollout, described = self.sample(step)
             targets, measured = self.estimate(rollout)
-            measured |= self.update(step, rollout, targets)
+            measured |= described | self.update(step, rollout, targets)
             for scheduler in self.schedulers:
                 scheduler.step()
             if step % self.config.logging_steps == 0 or step == self.steps:
                 self.context.log(step, measured | {"num_tokens": self.tokens}, self.steps)
             if step % self.config.save_steps == 0 and step < self.steps:
                 save_checkpoint(self.context.checkpoints, step, self._state())
-        save_model(self.policy, self.tokenizer, self.context.output)
-        if self.scaling is not None:
-            text = json.dumps(asdict(self.scaling), indent=1) + "\n"
-            (self.context.output / "reward_scaling.json").write_text(text, encoding="utf-8")
+        self._save()
 
     # --- one iteration ----------------------------------------------------------------------------------------------------
 
-    def sample(self, step: int) -> Rollout:
-        """Answer this iteration's prompts with the policy as it is, and look at the answers with all four models.
+    def sample(self, step: int) -> tuple[Rollout, dict[str, float]]:
+        """Answer this iteration's prompts with the policy as it is, and look at the answers with all models, once each.
 
         Sampling has no top-k and no top-p: log-probabilities of a distribution other than the sampled one make ratio and KL
-        wrong. The log-probabilities come from the same pass that the update makes, not from the sampler, so that the first
-        ratio is 1 in bf16 too.
+        wrong. An answer ends with its first stop token, and nothing behind it is seen by anyone.
         """
-        config = self.config
-        prompts = self._prompts_of(step)
+        places = prompt_places(self.context.seed, step, self.config.rollout_batch_size, len(self.prompts))
+        prompts = [self.prompts[place] for place in places]
         answers = generate(
             self.policy,
             prompts,
-            [_seed(self.context.seed, "sample", step, row) for row in range(len(prompts))],
+            [derived_seed(self.context.seed, "sample", step, row) for row in range(len(prompts))],
             self.compute,
-            max_new_tokens=config.response_length,
+            max_new_tokens=self.config.response_length,
             stop=self.stop,
             pad_id=self.pad_id,
-            temperature=config.temperature,
+            temperature=self.config.temperature,
+            logprobs=self.sampler_knows,
         )
-        sequences = [TokenSequence(prompt, answer.ids) for prompt, answer in zip(prompts, answers, strict=True)]
-        whole = [[*sequence.prompt_ids, *sequence.answer_ids] for sequence in sequences]
-        self.tokens += sum(map(len, whole))
-        lengths = torch.tensor([len(answer.ids) for answer in answers])
+        ids = [answer.ids for answer in answers]
+        sequences = [TokenSequence(prompt, each) for prompt, each in zip(prompts, ids, strict=True)]
+        self.tokens += sum(map(len, prompts)) + sum(map(len, ids))
+        with adapters_off(self.policy) if self.reference is None else contextlib.nullcontext():
+            reference = self.policy if self.reference is None else self.reference
+            ref_logprobs = self._rows(
+                token_logprobs(reference, sequences, self.compute, pad_id=self.pad_id, temperature=self.config.temperature)
+            )
+        if self.sampler_knows:
+            logprobs = self._rows([torch.tensor(answer.logprobs) for answer in answers])
+            values = self._rows(map_answers(self._values, self.critic, sequences, self.compute, pad_id=self.pad_id))
+        else:
+            both = map_answers(self._logprobs_and_values, self.policy, sequences, self.compute, pad_id=self.pad_id)
+            logprobs, values = self._rows(both).unbind(-1)
+        scores, unscored = self._scores(places, sequences)
         device = self.compute.device
-        return Rollout(
+        rollout = Rollout(
             sequences=sequences,
-            scores=score_sequences(self.reward_model, whole, self.compute, pad_id=self.pad_id).to(device),
+            scores=scores,
             stopped=torch.tensor([answer.finish == "stop" for answer in answers], device=device),
-            mask=(torch.arange(int(lengths.max())) < lengths.unsqueeze(1)).to(device),
-            logprobs=self._answer_logprobs(self.policy, sequences),
-            ref_logprobs=self._answer_logprobs(self.reference, sequences),
-            values=self._answer_values(sequences),
+            mask=answer_mask(list(map(len, ids)), device),
+            logprobs=logprobs,
+            ref_logprobs=ref_logprobs,
+            values=values,
         )
+        described = {"distinct_2": distinct_bigrams(ids), "repeated_answers": repeated_answers(ids)}
+        return rollout, described | ({"unscored": unscored} if self.scorer else {})
 
     def estimate(self, rollout: Rollout) -> tuple[Targets, dict[str, float]]:
         """Rewards and advantages of a rollout, and what it says of the policy. Moves an adaptive β afterwards.
@@ -185,10 +191,11 @@ class PPOTraining:
         An answer that was cut off gets `missing_eos_penalty` off its score: it must not pay to go on for ever.
         """
         config, mask = self.config, rollout.mask
-        if self.scaling is None:
-            self.scaling = self._measure_scaling(rollout.scores)
-        scores = (rollout.scores - self.scaling.mean) / self.scaling.deviation
-        scores = scores - config.missing_eos_penalty * ~rollout.stopped
+        if self.scaling is None:  # the first rollout: the policy still is the reference
+            self.scaling = RewardScaling.of(rollout.scores)
+            if rollout.scores.std(correction=0) < 1e-6:
+                self.context.note(f"all {len(mask)} first answers score {self.scaling.mean:g}: rewards are not scaled")
+        scores = self.scaling(rollout.scores) - config.missing_eos_penalty * ~rollout.stopped
         beta = self.kl.coefficient
         rewards = token_rewards(scores, rollout.logprobs, rollout.ref_logprobs, mask, beta)
         reward = float(rewards.sum(-1).mean())
@@ -204,6 +211,7 @@ class PPOTraining:
             "beta": beta,
             # −log π of what was sampled: an unbiased estimate of the entropy, for free.
             "entropy": float(-masked_mean(rollout.logprobs, mask)),
+            "ref_logprob": float(masked_mean(rollout.ref_logprobs, mask)),
             "length": float(mask.sum(-1).float().mean()),
             "missing_eos": float((~rollout.stopped).float().mean()),
             "explained_variance": explained_variance(rollout.values, returns, mask),
@@ -211,7 +219,7 @@ class PPOTraining:
 
     def update(self, step: int, rollout: Rollout, targets: Targets) -> dict[str, float]:
         """Several passes over the rollout in fresh random minibatches; the mean of what they measured."""
-        generator = torch.Generator().manual_seed(_seed(self.context.seed, "shuffle", step))
+        generator = torch.Generator().manual_seed(derived_seed(self.context.seed, "shuffle", step))
         history: list[dict[str, float]] = []
         for _ in range(self.config.num_ppo_epochs):
             order = torch.randperm(len(rollout.sequences), generator=generator)
@@ -233,7 +241,7 @@ class PPOTraining:
         }
 
     def _minibatch(self, step: int, rollout: Rollout, targets: Targets, rows: torch.Tensor) -> dict[str, float]:
-        """One optimiser step on the answers `rows`, summed over micro-batches of similar length.
+        """One optimizer step on the answers `rows`, summed over micro-batches of similar length.
 
         Sums are divided by the minibatch's number of tokens, never by a micro-batch's: the gradient does not depend on how
         the minibatch was cut.
@@ -241,78 +249,103 @@ class PPOTraining:
         config, count = self.config, rollout.mask[rows].sum()
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        names = ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "ratio")
+        names = ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "value_clip_fraction", "ratio")
         sums = torch.zeros(len(names), device=self.compute.device)
-        lengths = [len(self._whole(rollout.sequences[row])) for row in rows.tolist()]
-        for part in length_batches(lengths, config.per_device_train_batch_size, max_tokens=2**31):
+        sequences = [rollout.sequences[row] for row in rows.tolist()]
+        for part in length_batches(list(map(_length, sequences)), config.per_device_train_batch_size, max_tokens=2**31):
             chosen = rows[part]
             mask = rollout.mask[chosen]
-            batch = collate([rollout.sequences[row] for row in chosen.tolist()], self.pad_id, self.compute.device)
+            batch = collate([sequences[place] for place in part], self.pad_id, self.compute.device)
             old_logprobs, old_values = rollout.logprobs[chosen][mask], rollout.values[chosen][mask]
             advantages, returns = targets.advantages[chosen][mask], targets.returns[chosen][mask]
 
             with autocast(self.compute):
-                logits, values = answer_logits(self.policy, batch), self._values(batch)
+                logits, values = self._forward(batch)
             logits = logits / config.temperature
             logprobs = chosen_logprobs(logits, batch.answer_ids)
             surrogate, ratio, clipped = policy_terms(logprobs, old_logprobs, advantages, config.cliprange)
+            squared, value_clipped = value_terms(values, old_values, returns, config.cliprange_value)
+            loss = surrogate.sum() + config.vf_coef * squared.sum()
             if config.entropy_coef:
-                surrogate = surrogate - config.entropy_coef * entropies(logits)
-            squared = value_terms(values, old_values, returns, config.cliprange_value)
-            ((surrogate.sum() + config.vf_coef * squared.sum()) / count).backward()
+                loss = loss - config.entropy_coef * entropies(logits).sum()
+            (loss / count).backward()
             with torch.no_grad():
                 drift = k3(old_logprobs, logprobs)
-                sums += torch.stack([term.sum() for term in (surrogate, squared, drift, clipped.float(), ratio)])
+                terms = (surrogate, squared, drift, clipped, value_clipped, ratio)
+                sums += torch.stack([term.sum().float() for term in terms])
 
         measured = dict(zip(names, (sums / count).tolist(), strict=True))
         if measured["ratio"] > MAX_RATIO:
             return measured | {"skipped": 1.0}
-        for name in ("policy_loss", "value_loss"):
+        for name, model in (("grad_norm", self.policy), ("critic_grad_norm", self.critic)):
+            learned = trainable_parameters(model)
+            measured[name] = float(clip_grad_norm_(learned, config.max_grad_norm))
+            left = get_total_norm([parameter.grad for parameter in learned if parameter.grad is not None])
+            measured[f"{name}_clipped"] = float(left)
+        for name in ("policy_loss", "value_loss", "grad_norm", "critic_grad_norm"):
             if not math.isfinite(measured[name]):
                 raise harness.StageError(
                     f"stage {self.context.name!r}: {name} is {measured[name]} at step {step}; lower learning_rate or raise "
                     "kl_coef"
                 )
-        norms = [clip_grad_norm_(model.parameters(), config.max_grad_norm) for model in (self.policy, self.critic)]
         for optimizer in self.optimizers:
             optimizer.step()
-        return measured | {"grad_norm": float(norms[0]), "critic_grad_norm": float(norms[1]), "skipped": 0.0}
+        return measured | {"skipped": 0.0}
 
     # --- what the models say of answers -----------------------------------------------------------------------------------
 
-    def _answer_logprobs(self, model: Any, sequences: Sequence[TokenSequence]) -> torch.Tensor:
-        """Log-probabilities (B, R) at the sampling temperature, 0 beyond an answer's end, without gradients."""
-        parts = token_logprobs(model, sequences, self.compute, pad_id=self.pad_id, temperature=self.config.temperature)
-        return pad_sequence(parts, batch_first=True).to(self.compute.device)
-
-    def _answer_values(self, sequences: Sequence[TokenSequence]) -> torch.Tensor:
-        """The critic's values (B, R) of the states before each answer token, 0 beyond its end, without gradients."""
-        parts: list[torch.Tensor] = [torch.empty(0)] * len(sequences)
-        lengths = [len(self._whole(sequence)) for sequence in sequences]
-        for rows in length_batches(lengths, max_rows=64, max_tokens=16384):
-            batch = collate([sequences[row] for row in rows], self.pad_id, self.compute.device)
-            with torch.no_grad(), autocast(self.compute):
-                values = self._values(batch)
-            sizes = [len(sequences[row].answer_ids) for row in rows]
-            for row, part in zip(rows, values.split(sizes), strict=True):
-                parts[row] = part
-        return pad_sequence(parts, batch_first=True)
+    def _forward(self, batch: AnswerBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (N, V) of the policy and values (N,) of the critic where the batch's N answer tokens are predicted."""
+        if self.shared:
+            logits, hidden = answer_states(self.policy, batch)
+            return logits, head_values(self.critic, hidden)
+        return answer_logits(self.policy, batch), self._values(batch)
 
     def _values(self, batch: AnswerBatch) -> torch.Tensor:
-        """The critic's values (N,) where the policy predicts the batch's N answer tokens."""
         return token_values(self.critic, batch.input_ids)[batch.predicts]
 
-    @staticmethod
-    def _whole(sequence: TokenSequence) -> list[int]:
-        return [*sequence.prompt_ids, *sequence.answer_ids]
+    def _logprobs_and_values(self, batch: AnswerBatch) -> torch.Tensor:
+        logits, values = self._forward(batch)
+        return torch.stack([chosen_logprobs(logits / self.config.temperature, batch.answer_ids), values], dim=-1)
 
-    # --- data, scaling, optimisers ----------------------------------------------------------------------------------------
+    def _scores(self, places: Sequence[int], sequences: Sequence[TokenSequence]) -> tuple[torch.Tensor, float]:
+        """One score per answer, (B,), and the share that has none: a judge may leave some unscored.
 
-    def _tokenize(self, data: harness.Dataset) -> list[list[int]]:
+        Those get the mean of the others, which teaches nothing. Raises StageError if no answer has a score.
+        """
+        if self.scorer is None:
+            whole = [[*sequence.prompt_ids, *sequence.answer_ids] for sequence in sequences]
+            scores = score_sequences(self.reward_model, whole, self.compute, pad_id=self.pad_id)
+            return scores.to(self.compute.device), 0.0
+        texts = [decode_answer(self.tokenizer, sequence.answer_ids, self.stop) for sequence in sequences]
+        given = self.scorer.score([self.rows[place].prompt for place in places], texts, self.compute)
+        known = [score for score in given if score is not None]
+        if not known:
+            raise harness.StageError(f"stage {self.context.name!r}: {self.scorer.name} scored none of {len(given)} answers")
+        mean = math.fsum(known) / len(known)
+        scores = torch.tensor([mean if score is None else score for score in given], dtype=torch.float32)
+        return scores.to(self.compute.device), 1 - len(known) / len(given)
+
+    def _rows(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        """What each answer's tokens have, (R_i, ...), as one tensor (B, R, ...) with zeros beyond an answer's end."""
+        return pad_sequence(list(parts), batch_first=True).to(self.compute.device)
+
+    # --- data and models --------------------------------------------------------------------------------------------------
+
+    def _open(self, reward: Any) -> Any:
+        model, tokenizer = load_reward_model(reward.path, self.compute, disable_dropout=True)
+        if tokenizer.get_vocab() != self.tokenizer.get_vocab():
+            raise harness.StageError(
+                f"stage {self.context.name!r}: init and reward have different vocabularies; train both from one base"
+            )
+        return model
+
+    def _tokenize(self, data: harness.Dataset) -> tuple[list[harness.PromptRow], list[list[int]]]:
         config = self.config
-        prompts, counts = tokenize_prompts(data.rows, self.tokenizer, config.max_length, config.response_length)
-        over_long = len(data.rows) - len(prompts)
-        if not prompts or over_long > data.max_dropped * len(data.rows):
+        encoded, counts = tokenize_prompts(data.rows, self.tokenizer, config.max_length, config.response_length)
+        kept = [(row, ids) for row, ids in zip(data.rows, encoded, strict=True) if ids is not None]
+        over_long = len(data.rows) - len(kept)
+        if not kept or over_long > data.max_dropped * len(data.rows):
             raise harness.DataError(
                 f"stage {self.context.name!r}: {over_long} of {len(data.rows)} prompts of {data.reference} are over-long; "
                 "raise max_length, or lower response_length"
@@ -320,46 +353,25 @@ class PPOTraining:
         if any(counts.values()):
             told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
             self.context.note(f"{data.reference}: of {len(data.rows)} prompts {told}")
-        return prompts
+        return [row for row, _ in kept], [ids for _, ids in kept]
 
-    def _prompts_of(self, step: int) -> list[list[int]]:
-        """This iteration's prompts: the stream is one random order of all prompts after another."""
-        size, total = self.config.rollout_batch_size, len(self.prompts)
-        orders: dict[int, list[int]] = {}
-        prompts = []
-        for place in range((step - 1) * size, step * size):
-            epoch, offset = divmod(place, total)
-            if epoch not in orders:
-                generator = torch.Generator().manual_seed(_seed(self.context.seed, "prompts", epoch))
-                orders[epoch] = torch.randperm(total, generator=generator).tolist()
-            prompts.append(self.prompts[orders[epoch][offset]])
-        return prompts
-
-    def _measure_scaling(self, scores: torch.Tensor) -> RewardScaling:
-        """From the first rollout, while the policy still is the reference."""
-        deviation = float(scores.std(correction=0))
-        if deviation < 1e-6:
-            self.context.note(f"all {len(scores)} first answers score {float(scores[0]):g}: rewards are not scaled")
-            deviation = 1.0
-        return RewardScaling(float(scores.mean()), deviation, len(scores))
-
-    def _optimizer(self, model: Any, learning_rate: float) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            model.parameters(), lr=learning_rate, eps=ADAM_EPSILON, weight_decay=self.config.weight_decay, fused=True
-        )
-
-    def _scheduler(self, optimizer: torch.optim.Optimizer) -> Any:
-        """Per iteration. `warmup_steps` below 1 is a share of all iterations, as in transformers."""
-        warmup = self.config.warmup_steps
-        warmup = math.ceil(warmup * self.steps) if warmup < 1 else int(warmup)
-        return get_scheduler(self.config.lr_scheduler_type, optimizer, warmup, max(self.steps, 1))
+    def _save(self) -> None:
+        """The policy, adapters merged in; its value head where it has one; the scale of its rewards."""
+        output = self.context.output
+        merge_lora(self.policy)
+        save_model(self.policy, self.tokenizer, output)
+        if self.shared:
+            save_value_head(self.critic, output)
+        if self.scaling is not None:
+            text = json.dumps(asdict(self.scaling), indent=1) + "\n"
+            (output / "reward_scaling.json").write_text(text, encoding="utf-8")
 
     # --- checkpoints ------------------------------------------------------------------------------------------------------
 
     def _state(self) -> Mapping[str, Any]:
         return {
-            "policy": self.policy.state_dict(),
-            "critic": self.critic.state_dict(),
+            "policy": trainable_state(self.policy),
+            "critic": trainable_state(self.critic),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
             "beta": self.kl.coefficient,
@@ -373,8 +385,8 @@ class PPOTraining:
         if found is None:
             return 0
         step, state = found
-        self.policy.load_state_dict(state["policy"])
-        self.critic.load_state_dict(state["critic"])
+        load_trainable_state(self.policy, state["policy"])
+        load_trainable_state(self.critic, state["critic"])
         for part, saved in zip(self.optimizers, state["optimizers"], strict=True):
             part.load_state_dict(saved)
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
@@ -387,6 +399,5 @@ class PPOTraining:
         return step
 
 
-def _seed(*parts: object) -> int:
-    """A 63-bit seed that follows from its parts."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+def _length(sequence: TokenSequence) -> int:
+    return len(sequence.prompt_ids) + len(sequence.answer_ids)

@@ -96,6 +96,18 @@ BROKEN: list[tuple[str, str, str, int, str]] = [
     ("split of unsplit data", "toy.train\n    beta", "more.train\n    beta", 20, "data 'more' has no split 'train'; it has no `split`"),
     ("shares over one", "test: 0.2", "test: 0.3", 5, "data.toy.split: shares add up to 1.1, and may be 1 at most"),
     ("no share", "test: 0.2", "test: 0", 5, "data.toy.split.test: a share is above 0, not 0"),
+    # a judge in a slot
+    ("unknown judge in a slot", "reward: reward", "reward: {judge: toy-trth}", 26, "stages.ppo.reward.judge: unknown judge 'toy-trth'; did you mean \"toy-truth\"?"),
+    ("judge in a slot without a name", "reward: reward", "reward: {model: reward}", 26, "stages.ppo.reward: `judge` is missing; there are"),
+    ("unknown option of a judge in a slot", "reward: reward", "reward:\n      judge: toy-truth\n      modle: x", 28, "stages.ppo.reward.modle: unknown option"),
+    ("wrong option of a judge in a slot", "reward: reward", "reward: {judge: reward-model, model: reward, max_length: 2}", 26, "stages.ppo.reward.max_length: input should be greater than or equal to 16, not 2"),
+    ("judge in a slot without its model", "reward: reward", "reward: {judge: reward-model}", 26, "stages.ppo.reward.model: is missing"),
+    ("judge in a slot of a policy", "reward: reward", "reward: {judge: reward-model, model: dpo}", 26, "stages.ppo.reward.model: 'dpo' is a model, and this slot takes a reward-model"),
+    ("judge in a slot of nothing", "reward: reward", "reward: {judge: reward-model, model: rewrd}", 26, "stages.ppo.reward.model: no stage named 'rewrd'; did you mean \"reward\"?"),
+    ("judge in a slot of the stage itself", "reward: reward", "reward: {judge: reward-model, model: ppo}", 26, "stages.ppo.reward.model: 'ppo' is a model, and this slot takes a reward-model"),
+    ("judge in a slot with NaN", "reward: reward", "reward: {judge: toy-truth, weight: .nan}", 26, "stages.ppo.reward.weight: expected a finite number, not nan"),
+    ("judge where none fits", "    init: base", "    init: {judge: toy-truth}", 10, "stages.sft.init: expected the name of a model, not {'judge': 'toy-truth'}"),
+    ("number in a slot of judges", "reward: reward", "reward: 7", 26, "stages.ppo.reward: expected the name of a reward-model or scoring-judge, not 7"),
     ("itself", "    aligner: dpo\n    init: sft", "    aligner: dpo\n    init: dpo", 17, "stages build on each other in a circle: dpo → dpo"),
     ("circle", "    init: base", "    init: dpo", 8, "stages.sft: stages build on each other in a circle: sft → dpo → sft"),
     ("base as a stage", "  dpo:\n", "  base:\n", 17, "stages.base: `base` is the starting model; choose another name"),
@@ -172,6 +184,14 @@ def test_the_plan_itself_is_valid(command: Callable[..., Any], plan_text: str) -
     Path("plan.yaml").write_text(plan_text, encoding="utf-8")
     Path("more.jsonl").write_text('{"prompt": "Why?"}\n', encoding="utf-8")
     assert command("check", "plan.yaml").status == 0
+
+
+def test_the_outline_says_which_judge_fills_a_slot(command: Callable[..., Any], plan_text: str) -> None:
+    Path("plan.yaml").write_text(plan_text.replace("reward: reward", "reward: {judge: toy-truth}"), encoding="utf-8")
+    outcome = command("check", "plan.yaml")
+    assert outcome.status == 0
+    assert "ppo(init=sft, data=toy.train, reward=judge toy-truth)" in outcome.out
+    assert "judge 'truth' is the reward that 'ppo' was trained against" in outcome.err + outcome.out
 
 
 def test_all_problems_are_told_at_once(command: Callable[..., Any], plan_text: str) -> None:

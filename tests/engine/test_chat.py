@@ -119,3 +119,7 @@ def test_rows_are_tokenized_and_counted(tokenizer):
     prompts, counts = tokenize_prompts([PromptRow(**ids, prompt=talk("u:" + long))], tokenizer, 64, max_new_tokens=32)
     assert len(prompts[0]) <= 32
     assert counts == {"truncated": 1, "over-long": 0}
+    rows = [PromptRow(**ids, prompt=talk(f"s:{long}", "u:hi")), PromptRow(**ids, prompt=talk("u:hi"))]
+    prompts, counts = tokenize_prompts(rows, tokenizer, 64, max_new_tokens=32)
+    assert prompts == [None, encode_prompt(tokenizer, rows[1].prompt)]
+    assert counts == {"truncated": 0, "over-long": 1}

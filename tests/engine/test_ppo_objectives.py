@@ -32,7 +32,18 @@ def test_the_first_gradient_is_that_of_the_policy_gradient():
 def test_value_terms_take_the_larger_error_and_a_half():
     values, old, returns = torch.tensor([1.0, 0.1]), torch.tensor([0.0, 0.0]), torch.tensor([1.0, 1.0])
     # clipped to 0.2: half of max(0, 0.64); within the range: half of 0.81
-    assert value_terms(values, old, returns, 0.2).tolist() == pytest.approx([0.32, 0.405])
+    loss, clipped = value_terms(values, old, returns, 0.2)
+    assert loss.tolist() == pytest.approx([0.32, 0.405])
+    assert clipped.tolist() == [True, False]
+
+
+def test_values_are_clipped_around_the_old_ones_and_on_the_pessimistic_side_only():
+    # Old value 1, return 0. Down to 0.5: clipped to 0.8, whose error 0.64 exceeds 0.25. Up to 1.5: clipped to 1.2, whose
+    # error 1.44 does not exceed 2.25.
+    old, returns = torch.ones(2), torch.zeros(2)
+    loss, clipped = value_terms(torch.tensor([0.5, 1.5]), old, returns, 0.2)
+    assert loss.tolist() == pytest.approx([0.32, 1.125])
+    assert clipped.tolist() == [True, False]
 
 
 def test_kl_estimates():

@@ -1,0 +1,286 @@
+"""PPO with a shared critic, with a judge for its reward, with adapters, with another optimizer; and each of them resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import harness
+
+torch = pytest.importorskip("torch")
+from ppo_loop import Context, make_inputs, run, training, weights  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+
+from harness.engine.checkpoints import load_checkpoint  # noqa: E402
+from harness.engine.critic import VALUE_HEAD, critic_from, head_values, load_value_head, save_value_head  # noqa: E402
+from harness.engine.likelihood import token_logprobs  # noqa: E402
+from harness.engine.models import load_policy, score_head  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return make_inputs(tmp_path_factory.mktemp("ppo"))
+
+
+class Longest(harness.ScoringJudge):
+    """Scores an answer by its characters; has no score for what it does not like."""
+
+    name = "longest"
+
+    def __init__(self, scores: Any = None) -> None:
+        self.scores, self.seen = scores, []
+
+    def score(self, prompts, answers, config, inputs, compute):
+        self.seen += list(zip(prompts, answers, strict=True))
+        return self.scores(answers) if self.scores else [float(len(answer)) for answer in answers]
+
+
+def judged(inputs: dict[str, Any], judge: Longest) -> dict[str, Any]:
+    return inputs | {"reward": harness.Scorer("longest", judge, harness.Options(), {}, {"judge": "longest"})}
+
+
+# --- the critic -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_shared_critic_trains_policy_and_head_in_one_pass_each(inputs, tmp_path):
+    loop = training(inputs, tmp_path, critic="shared", vf_coef=1.0)
+    rollout, _ = loop.sample(1)
+    assert not rollout.values.any()  # a fresh head is silent
+    targets, _ = loop.estimate(rollout)
+    loop.update(1, rollout, targets)
+    again, _ = loop.sample(1)
+    assert loop.critic.weight.abs().max() > 0
+    assert again.values[again.mask].std() > 0
+
+
+def test_the_value_loss_reaches_the_shared_backbone(inputs, tmp_path):
+    loop = training(inputs, tmp_path, critic="shared", vf_coef=1.0)
+    with torch.no_grad():
+        loop.critic.weight.fill_(0.1)
+    rollout, _ = loop.sample(1)
+    targets, _ = loop.estimate(rollout)
+    still = replace(targets, advantages=torch.zeros_like(targets.advantages))
+    loop._minibatch(1, rollout, still, torch.arange(8))
+    assert loop.policy.base_model.layers[0].mlp.up_proj.weight.grad.abs().max() > 1e-4
+
+
+def test_a_value_head_is_saved_with_its_policy_and_gives_the_same_values(inputs, tmp_path):
+    context = run(inputs, tmp_path / "first", critic="shared")
+    policy, _ = load_policy(context.output, context.compute)
+    head = load_value_head(context.output, policy, "cpu")
+    hidden = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
+    saved = load_file(context.output / VALUE_HEAD)
+    assert saved["weight"].abs().max() > 0
+    expected = hidden @ saved["weight"][0] + saved["bias"][0]
+    assert torch.allclose(head_values(head, hidden), expected, atol=1e-6)
+    # A stage that goes on from this one sees the values that this one would.
+    after = inputs | {"init": replace(inputs["init"], path=context.output)}
+    loop = training(after, tmp_path / "second", critic="shared")
+    rollout, _ = loop.sample(1)
+    sequence = rollout.sequences[0]
+    whole = torch.tensor([[*sequence.prompt_ids, *sequence.answer_ids]])
+    with torch.no_grad():
+        states = policy.base_model(whole).last_hidden_state[0]
+        start = len(sequence.prompt_ids) - 1
+        values = head_values(head, states[start : start + len(sequence.answer_ids)])
+    assert torch.allclose(rollout.values[0, : len(values)], values, atol=1e-5)
+
+
+def test_a_value_head_of_another_size_is_a_usage_error(inputs, tmp_path):
+    policy, _ = load_policy(inputs["init"].path, Context(tmp_path).compute)
+    save_value_head(torch.nn.Linear(7, 1), tmp_path)
+    with pytest.raises(harness.UsageError, match=r"value_head\.safetensors does not fit its model"):
+        load_value_head(tmp_path, policy, "cpu")
+
+
+def test_a_separate_critic_starts_as_the_reward_model_and_leaves_it_alone(inputs, tmp_path):
+    loop = training(inputs, tmp_path)
+    before = [parameter.clone() for parameter in loop.reward_model.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(before, loop.critic.parameters(), strict=True))
+    rollout, _ = loop.sample(1)
+    loop.update(1, rollout, loop.estimate(rollout)[0])
+    assert all(torch.equal(a, b) for a, b in zip(before, loop.reward_model.parameters(), strict=True))
+    assert not torch.equal(before[0], next(loop.critic.parameters()))
+
+
+# --- a judge for the reward -----------------------------------------------------------------------------------------------
+
+
+def test_a_judge_sees_the_prompt_and_the_answers_text_and_its_score_is_learned(inputs, tmp_path):
+    judge = Longest()
+    loop = training(judged(inputs, judge), tmp_path)
+    rollout, described = loop.sample(1)
+    texts = [
+        loop.tokenizer.decode([each for each in sequence.answer_ids if each not in loop.stop], skip_special_tokens=True)
+        for sequence in rollout.sequences
+    ]
+    assert [answer for _, answer in judge.seen] == texts
+    assert {prompt[0].content for prompt, _ in judge.seen} <= {row.prompt[0].content for row in inputs["data"].rows}
+    for (prompt, _), sequence in zip(judge.seen, rollout.sequences, strict=True):
+        assert prompt[0].content in loop.tokenizer.decode(sequence.prompt_ids)
+    assert rollout.scores.tolist() == [float(len(text)) for text in texts]
+    assert described["unscored"] == 0
+
+
+@pytest.mark.parametrize("critic", ["separate", "shared"])
+def test_the_judges_score_rises(inputs, tmp_path, critic):
+    options = {"max_steps": 16, "rollout_batch_size": 64, "per_device_train_batch_size": 64, "response_length": 3}
+    options |= {"num_ppo_epochs": 4, "learning_rate": 1e-2, "missing_eos_penalty": 0.0, "kl_coef": 0.0}
+    logged = run(judged(inputs, Longest()), tmp_path, critic=critic, **options).logged
+    scaling = json.loads((tmp_path / "output/reward_scaling.json").read_text())
+    assert logged[16]["score"] - logged[1]["score"] > scaling["deviation"]
+
+
+def test_answers_without_a_score_get_the_mean_of_the_others(inputs, tmp_path):
+    half = Longest(lambda answers: [None if row % 2 else float(row) for row in range(len(answers))])
+    rollout, described = training(judged(inputs, half), tmp_path).sample(1)
+    assert rollout.scores.tolist() == [0.0, 3.0, 2.0, 3.0, 4.0, 3.0, 6.0, 3.0]  # (0 + 2 + 4 + 6) / 4 = 3
+    assert described["unscored"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("scores", "text"),
+    [
+        (lambda answers: [None] * len(answers), "longest scored none of 8 answers"),
+        (lambda _: [1.0], "'longest' gave 1 scores for 8 answers"),
+        (lambda answers: [float("nan")] * len(answers), "'longest' gave an answer the score nan"),
+    ],
+)
+def test_a_judge_that_gives_no_reward_is_a_stage_error(inputs, tmp_path, scores, text):
+    with pytest.raises(harness.StageError, match=text):
+        training(judged(inputs, Longest(scores)), tmp_path).sample(1)
+
+
+def test_a_critic_without_reward_model_starts_from_the_policy_and_says_nothing(inputs, tmp_path):
+    loop = training(judged(inputs, Longest()), tmp_path)
+    rollout, _ = loop.sample(1)
+    assert not rollout.values.any()
+    assert torch.equal(loop.critic.model.layers[0].mlp.up_proj.weight, loop.policy.model.layers[0].mlp.up_proj.weight)
+    assert not score_head(critic_from(inputs["init"].path, loop.compute)).weight.any()
+
+
+# --- adapters and optimizers ----------------------------------------------------------------------------------------------
+
+LORA = {"lora": {"r": 4, "alpha": 8}, "learning_rate": 1e-2}
+
+
+def test_adapters_need_no_second_copy_and_the_reference_is_the_policy_without_them(inputs, tmp_path):
+    loop = training(inputs, tmp_path, **LORA)
+    plain = training(inputs, tmp_path)
+    assert loop.reference is None
+    rollout, _ = loop.sample(1)
+    assert torch.allclose(rollout.logprobs, plain.sample(1)[0].logprobs, atol=1e-5)
+    loop.update(1, rollout, loop.estimate(rollout)[0])
+    later, _ = loop.sample(2)
+    reference = plain._rows(token_logprobs(plain.reference, later.sequences, plain.compute, pad_id=plain.pad_id))
+    assert torch.allclose(later.ref_logprobs, reference, atol=1e-5)
+    assert not torch.allclose(later.logprobs, reference, atol=1e-3)
+
+
+def test_with_adapters_the_rest_stays_and_the_critics_head_is_trained(inputs, tmp_path):
+    loop = training(inputs, tmp_path, **LORA)
+    start = training(inputs, tmp_path)
+    frozen = {name: each.clone() for name, each in loop.policy.named_parameters() if not each.requires_grad}
+    rollout, _ = loop.sample(1)
+    assert torch.allclose(rollout.values, start.sample(1)[0].values, atol=1e-5)  # the reward model's head, kept
+    loop.update(1, rollout, loop.estimate(rollout)[0])
+    now = dict(loop.policy.named_parameters())
+    assert frozen
+    assert all(torch.equal(each, now[name]) for name, each in frozen.items())
+    assert not torch.equal(loop.critic.score.weight, start.critic.score.weight)
+
+
+@pytest.mark.parametrize("critic", ["separate", "shared"])
+def test_a_policy_with_adapters_is_saved_merged_and_opens_like_any_other(inputs, tmp_path, critic):
+    options = {**LORA, "critic": critic, "max_steps": 3}
+    loop = training(inputs, tmp_path, **options)
+    loop.run()
+    rollout, _ = loop.sample(1)
+    saved, _ = load_policy(loop.context.output, loop.compute)
+    found = token_logprobs(saved, rollout.sequences, loop.compute, pad_id=loop.pad_id)
+    assert torch.allclose(loop._rows(found), rollout.logprobs, atol=1e-5)
+    assert not list(loop.context.output.glob("adapter*"))
+    assert not torch.equal(
+        saved.model.layers[0].mlp.up_proj.weight, training(inputs, tmp_path).policy.model.layers[0].mlp.up_proj.weight
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"args": {"optim": "adafactor"}},
+        {"args": {"optim": "sgd"}, "lr_scheduler_type": "constant_with_warmup", "warmup_steps": 1},
+        {"lr_scheduler_type": "cosine_with_min_lr", "args": {"lr_scheduler_kwargs": {"min_lr_rate": 0.5}}},
+    ],
+)
+def test_other_optimizers_and_schedules(inputs, tmp_path, options):
+    context = run(inputs, tmp_path, **options)
+    assert sorted(context.logged) == [1, 2, 3, 4]
+    assert any(not torch.equal(a, b) for a, b in zip(weights(context).values(), _base(inputs).values(), strict=True))
+
+
+def _base(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return load_file(inputs["init"].path / "model.safetensors")
+
+
+# --- resuming -------------------------------------------------------------------------------------------------------------
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """The parts of nested state by their path, so that two states can be compared bit by bit."""
+    if isinstance(value, Mapping):
+        return {key: each for name, part in value.items() for key, each in leaves(part, f"{path}/{name}").items()}
+    if isinstance(value, list | tuple):
+        return {key: each for name, part in enumerate(value) for key, each in leaves(part, f"{path}/{name}").items()}
+    return {path: value}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"critic": "shared"}, LORA, {**LORA, "critic": "shared"}, {"args": {"optim": "adafactor"}}],
+    ids=["plain", "shared", "lora", "lora-shared", "adafactor"],
+)
+def test_a_resumed_loop_has_the_same_state_to_the_bit(inputs, tmp_path, options):
+    options = {
+        **options,
+        "save_steps": 1,
+        "target_kl": 0.01,
+        "horizon": 20,
+        "warmup_steps": 2,
+        "lr_scheduler_type": "cosine",
+    }
+    whole = training(inputs, tmp_path / "whole", **options)
+    whole.run()
+    with pytest.raises(KeyboardInterrupt):
+        run(inputs, tmp_path / "cut", fail_at=3, **options)
+    resumed = training(inputs, tmp_path / "cut", **options)
+    resumed.run()
+    assert resumed.context.rewound == [2]
+    expected, found = leaves(whole._state()), leaves(resumed._state())
+    # policy, critic, both optimizers and their schedules, beta, the scale of the rewards, tokens
+    assert {path.split("/")[1] for path in expected} == {
+        "policy", "critic", "optimizers", "schedulers", "beta", "scaling", "tokens"
+    }  # fmt: skip
+    assert expected.keys() == found.keys()
+    for path, value in expected.items():
+        assert torch.equal(value, found[path]) if isinstance(value, torch.Tensor) else value == found[path], path
+    assert resumed.context.logged == {step: values for step, values in whole.context.logged.items() if step > 2}
+    assert expected["/beta"] != 0.05
+    # Prompts and what is drawn for them go on where they would have: the next rollout is the same.
+    mine, other = whole.sample(5)[0], resumed.sample(5)[0]
+    assert mine.sequences == other.sequences
+
+
+def test_a_checkpoint_of_adapters_holds_no_frozen_weights(inputs, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(inputs, tmp_path, fail_at=3, save_steps=1, **LORA)
+    found = load_checkpoint(tmp_path / "checkpoints", "cpu")
+    assert found is not None
+    assert all("lora_" in name for name in found[1]["policy"])
+    assert {name for name in found[1]["critic"] if "lora_" not in name} == {"score.weight"}
