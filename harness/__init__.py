@@ -37,9 +37,11 @@ if TYPE_CHECKING:
         Verdict,
     )
     from .errors import DataError, HarnessError, StageError, UsageError
+    from .health import Finding, Readings, Rule
     from .records import (
         Conversation,
         Estimate,
+        HealthVerdict,
         Judgement,
         Message,
         Observation,
@@ -51,20 +53,23 @@ if TYPE_CHECKING:
         Score,
         SuiteRow,
     )
+    from .trends import Trend, residual_deviation, spread, trend, turns
 
 hookimpl = pluggy.HookimplMarker("harness")
 
 _HOMES = {
     ".components": (
         "Aligner", "AlignerConfig", "Artifact", "Backend", "Compute", "Dataset", "Evidence", "GenerateOptions", "Generation",
-        "Judge", "Loaded", "LoraOptions", "Measure", "Metric", "Options", "Pair", "ScoringJudge", "Source", "SourceConfig", "StageContext",
-        "TrainingConfig", "Verdict",
+        "Judge", "Loaded", "LoraOptions", "Measure", "Metric", "Options", "Pair", "ScoringJudge", "Source", "SourceConfig",
+        "StageContext", "TrainingConfig", "Verdict",
     ),
     ".errors": ("DataError", "HarnessError", "StageError", "UsageError"),
+    ".health": ("Finding", "Readings", "Rule"),
     ".records": (
-        "Conversation", "Estimate", "Judgement", "Message", "Observation", "PairScore", "Preference", "Prompt", "PromptRow",
-        "Sample", "Score", "SuiteRow",
+        "Conversation", "Estimate", "HealthVerdict", "Judgement", "Message", "Observation", "PairScore", "Preference",
+        "Prompt", "PromptRow", "Sample", "Score", "SuiteRow",
     ),
+    ".trends": ("Trend", "residual_deviation", "spread", "trend", "turns"),
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -79,9 +84,11 @@ __all__ = [
     "Dataset",
     "Estimate",
     "Evidence",
+    "Finding",
     "GenerateOptions",
     "Generation",
     "HarnessError",
+    "HealthVerdict",
     "Judge",
     "Judgement",
     "Loaded",
@@ -96,6 +103,8 @@ __all__ = [
     "Preference",
     "Prompt",
     "PromptRow",
+    "Readings",
+    "Rule",
     "Sample",
     "Score",
     "ScoringJudge",
@@ -105,9 +114,14 @@ __all__ = [
     "StageError",
     "SuiteRow",
     "TrainingConfig",
+    "Trend",
     "UsageError",
     "Verdict",
     "hookimpl",
+    "residual_deviation",
+    "spread",
+    "trend",
+    "turns",
 ]
 
 
