@@ -2,7 +2,7 @@
 
     python -m harness_benchmarks.health --seeds 11-20
 
-Seeds 1 to 10 are the ones that the quickstart and its thresholds were made with; count on others.
+The quickstart was made with seeds 1 to 3, so count on others.
 """
 
 from __future__ import annotations
@@ -22,19 +22,27 @@ from harness.stats import wilson
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the plan once per seed, and print what was warned of. Returns 0, or 1 if a run failed."""
-    parser = argparse.ArgumentParser(prog="python -m harness_benchmarks.health", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m harness_benchmarks.health", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--seeds", type=seeds, default=seeds("11-20"), help="such as 11-20 or 3,5,8 (default: 11-20)")
     parser.add_argument("--plan", default="quickstart", help="a plan that is healthy (default: quickstart)")
-    parser.add_argument("--out", type=Path, default=Path("runs/health"), help="run folders go below it (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/health"), help="run folders go below it (default: %(default)s)"
+    )
     parser.add_argument("--store", type=Path, default=Path("runs/.store"), help="(default: %(default)s)")
-    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="as for harness run")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="as for harness run"
+    )
     options = parser.parse_args(arguments)
     found: dict[int, list[HealthVerdict]] = {}
     for seed in options.seeds:
         out = options.out / str(seed)
         command = ["run", options.plan, "--out", str(out), "--store", str(options.store), "--set", f"seed={seed}"]
         settings = [each for setting in options.settings for each in ("--set", setting)]
-        status = subprocess.run([sys.executable, "-m", "harness", *command, *settings], stdout=sys.stderr, check=False).returncode
+        status = subprocess.run(
+            [sys.executable, "-m", "harness", *command, *settings], stdout=sys.stderr, check=False
+        ).returncode
         # A gate that is not met (3) says nothing against the run's health; a run that did not come to its end does.
         if status not in (0, 3):
             print(f"seed {seed}: the run ended with status {status}", file=sys.stderr)  # noqa: T201
@@ -65,8 +73,9 @@ def table(found: Mapping[int, Sequence[HealthVerdict]]) -> Iterator[str]:
     yield ""
     for rule, count in rules.most_common():
         yield f"{rule}: {count} of {len(found)} runs"
-    runs = [float(bool(each)) for each in warned.values()]
-    yield f"runs with a warning: {int(sum(runs))} of {len(runs)}"
+    alarms = sum(bool(each) for each in warned.values())
+    low, high = wilson(alarms, len(found))
+    yield f"runs with a warning: {alarms} of {len(found)}, 95 % interval {low:.0%} to {high:.0%} (Wilson)"
 
 
 if __name__ == "__main__":

@@ -110,7 +110,8 @@ def test_going_back_to_a_checkpoint_forgets_what_came_after_it(tmp_path: Path) -
     work = Workspace(tmp_path / "output", tmp_path / "checkpoints")
     work.output.mkdir()
     work.checkpoints.mkdir()
-    context = RunningStage("stage", 1, Compute("cpu", "fp32", 1), work, lambda *_: None, lambda _: None, monitor)
+    compute = Compute("cpu", "fp32", 1)
+    context = RunningStage("stage", 1, compute, work, lambda *_: None, lambda _: None, lambda *_: tmp_path, monitor)
     for step in (1, 2, 3):
         context.log(step, {"x": 3.0})
     context.rewind(2)

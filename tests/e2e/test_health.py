@@ -180,10 +180,19 @@ def test_x(home: Home) -> None:
     for lr in (0.1, 0.3, 1.0):
         found = home.verdicts("dpo", f"learning_rate={lr}")
         print(lr, found)
-    for o in (("learning_rate=0.3","num_ppo_epochs=6"),("learning_rate=1.0","num_ppo_epochs=4"),("learning_rate=0.1", "num_ppo_epochs=8","num_mini_batches=4"),("learning_rate=0.03","warmup_steps=14"),("critic_learning_rate=3.0",),("critic_learning_rate=30.0",),("critic_learning_rate=0.03",)):
+    for o in (
+        ("learning_rate=0.3", "num_ppo_epochs=6"),
+        ("learning_rate=1.0", "num_ppo_epochs=4"),
+        ("learning_rate=0.1", "num_ppo_epochs=8", "num_mini_batches=4"),
+        ("learning_rate=0.03", "warmup_steps=14"),
+        ("critic_learning_rate=3.0",),
+        ("critic_learning_rate=30.0",),
+        ("critic_learning_rate=0.03",),
+    ):
         found = home.verdicts("ppo", *o)
         print(o)
-        for each in found.values(): print("    ", each.rule, each.step, each.text)
+        for each in found.values():
+            print("    ", each.rule, each.step, each.text)
     found = home.verdicts("stale")
     print(found)
     found = home.verdicts("ppo", plan="hackable", only=False)
