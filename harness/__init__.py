@@ -38,9 +38,11 @@ if TYPE_CHECKING:
         Verdict,
     )
     from .errors import DataError, HarnessError, StageError, UsageError
+    from .health import Finding, Readings, Rule
     from .records import (
         Conversation,
         Estimate,
+        HealthVerdict,
         Judgement,
         Message,
         Observation,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
         Score,
         SuiteRow,
     )
+    from .trends import Trend, residual_deviation, spread, trend, turns
 
 hookimpl = pluggy.HookimplMarker("harness")
 
@@ -62,10 +65,12 @@ _HOMES = {
         "ScoringJudge", "Source", "SourceConfig", "StageContext", "TrainingConfig", "Verdict",
     ),
     ".errors": ("DataError", "HarnessError", "StageError", "UsageError"),
+    ".health": ("Finding", "Readings", "Rule"),
     ".records": (
-        "Conversation", "Estimate", "Judgement", "Message", "Observation", "PairScore", "Preference", "Prompt", "PromptRow",
-        "Sample", "Score", "SuiteRow",
+        "Conversation", "Estimate", "HealthVerdict", "Judgement", "Message", "Observation", "PairScore", "Preference",
+        "Prompt", "PromptRow", "Sample", "Score", "SuiteRow",
     ),
+    ".trends": ("Trend", "residual_deviation", "spread", "trend", "turns"),
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -80,9 +85,11 @@ __all__ = [
     "Dataset",
     "Estimate",
     "Evidence",
+    "Finding",
     "GenerateOptions",
     "Generation",
     "HarnessError",
+    "HealthVerdict",
     "Judge",
     "Judgement",
     "Loaded",
@@ -97,6 +104,8 @@ __all__ = [
     "Preference",
     "Prompt",
     "PromptRow",
+    "Readings",
+    "Rule",
     "Sample",
     "Score",
     "Scorer",
@@ -107,9 +116,14 @@ __all__ = [
     "StageError",
     "SuiteRow",
     "TrainingConfig",
+    "Trend",
     "UsageError",
     "Verdict",
     "hookimpl",
+    "residual_deviation",
+    "spread",
+    "trend",
+    "turns",
 ]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from .components import Compute, StageContext
 from .errors import StageError
+from .health import Monitor
 from .store import Workspace
 
 TRAIN_LOG = "train.jsonl"
@@ -20,8 +21,8 @@ SAMPLE_SECONDS = 0.25
 class RunningStage(StageContext):
     """The context of a stage that trains in this process.
 
-    Scalars go to the train log beside the checkpoints, and to `on_log`. The train log is moved into the output when the stage
-    is done, so that it is committed with the model.
+    Scalars go to the train log beside the checkpoints, to `on_log`, and to the `health` monitor, which may end the stage. The
+    train log is moved into the output when the stage is done, so that it is committed with the model.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class RunningStage(StageContext):
         on_log: Callable[[int, Mapping[str, float], int | None], None],
         on_note: Callable[[str], None],
         keep: Callable[[str, Mapping[str, Any], Callable[[Path], None]], Path],
+        health: Monitor | None = None,
     ) -> None:
         self.name = name
         self.seed = seed
@@ -43,10 +45,11 @@ class RunningStage(StageContext):
         self._on_log = on_log
         self._on_note = on_note
         self._keep = keep
+        self._health = health or Monitor(name, (), lambda _: None)
         self._resumed = False
 
     def log(self, step: int, values: Mapping[str, float], total: int | None = None) -> None:
-        """Record scalars at a step; see StageContext."""
+        """Record scalars at a step; see StageContext. Raises StageError where a health rule ends the stage."""
         for name, value in values.items():
             if "loss" in name and not math.isfinite(value):
                 raise StageError(
@@ -57,16 +60,17 @@ class RunningStage(StageContext):
             self.rewind(0)
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
         with self._log_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "values": finite}) + "\n")
-        self._on_log(step, finite, total)
+            file.write(json.dumps({"step": step, "total": total, "values": finite}) + "\n")
+        self._tell(step, finite, total)
 
     def rewind(self, step: int) -> None:
         """Forget the scalars after `step`, and hand those before it on again; see StageContext."""
         kept = [row for row in read_train_log(self._log_path) if row["step"] <= step] if step else []
         self._log_path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         self._resumed = True
+        self._health.reset()
         for row in kept:
-            self._on_log(row["step"], row["values"], None)
+            self._tell(row["step"], row["values"], row.get("total"))
 
     def note(self, text: str) -> None:
         """Tell the user something."""
@@ -77,10 +81,15 @@ class RunningStage(StageContext):
         return self._keep(what, identity, build)
 
     def finish(self) -> None:
-        """Put the train log beside the model."""
+        """Put the train log beside the model. Raises StageError where a health rule ends the stage after all."""
+        self._health.finish()
         if not self._log_path.exists():
             self._log_path.touch()
         self._log_path.rename(self.output / TRAIN_LOG)
+
+    def _tell(self, step: int, values: Mapping[str, float], total: int | None) -> None:
+        self._on_log(step, values, total)
+        self._health.log(step, values, total)
 
 
 def read_train_log(path: Path) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .components import Aligner, Backend, Judge, Metric, Source
     from .errors import Problem
+    from .health import Rule
     from .plan import Plan
     from .rundir import RunFolder
     from .runner import StageJob
@@ -50,6 +51,15 @@ def harness_sources() -> Sequence[type[Source]]:  # type: ignore[empty-body]
 @hookspec
 def harness_backends() -> Sequence[type[Backend]]:  # type: ignore[empty-body]
     """Return backend classes. Called once per command; a name taken twice is an error that names both plugins."""
+
+
+@hookspec
+def harness_health_rules() -> Sequence[Rule]:  # type: ignore[empty-body]
+    """Return rules that watch what aligners train, your own or others'. Called once per command.
+
+    Rules of one name for one aligner must come from one plugin; otherwise it is an error that names both. An exception in a
+    rule's `look` ends the command.
+    """
 
 
 @hookspec

@@ -21,6 +21,7 @@ from .errors import UsageError
 
 if TYPE_CHECKING:
     from .components import Component
+    from .health import Rule
 
 GROUP = "harness"
 COMPONENTS = ("aligner", "judge", "metric", "source", "backend")
@@ -69,7 +70,21 @@ class Plugins:
                             f"{kind} {component.name!r} is defined by plugin {taken.plugin.name!r} ({taken.plugin.module}) and by "
                             f"{plugin.name!r} ({plugin.module}); disable one with --no-plugin NAME"
                         )
-        return Registry(entries, tuple(self.broken))
+        return Registry(entries, tuple(self.broken), tuple(self._rules(by_name)))
+
+    def _rules(self, by_name: Mapping[str, Plugin]) -> Iterator[Rule]:
+        """The health rules of all plugins. Raises UsageError if two plugins bring rules of one name for one aligner."""
+        owners: dict[tuple[str, str], Plugin] = {}
+        for implementation in self.hook.harness_health_rules.get_hookimpls():
+            plugin = by_name.get(implementation.plugin_name) or _unpackaged(implementation)
+            for rule in implementation.function():
+                owner = owners.setdefault((rule.aligner, rule.name), plugin)
+                if owner != plugin:
+                    raise UsageError(
+                        f"health rule {rule.name!r} of {rule.aligner!r} is defined by plugin {owner.name!r} ({owner.module}) "
+                        f"and by {plugin.name!r} ({plugin.module}); disable one with --no-plugin NAME"
+                    )
+                yield rule
 
 
 @dataclass(frozen=True)
@@ -93,10 +108,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Registry:
-    """Components by kind and name."""
+    """Components by kind and name, and the health rules."""
 
     entries: Mapping[tuple[str, str], Entry]
     broken: Sequence[Plugin] = ()
+    rules: Sequence[Rule] = ()
 
     def names(self, kind: str) -> list[str]:
         """The names of one kind of component, sorted."""

@@ -187,6 +187,22 @@ class Estimate(Record):
     p_value: Probability | None = None
 
 
+class HealthVerdict(Record):
+    """What a health rule says of a stage: the value that was seen, the bound that a healthy stage keeps, and what to do.
+
+    `step` is where training was when it showed; null where it rests on the evaluation. A `note` is nothing to worry about.
+    """
+
+    stage: str
+    rule: str
+    level: Literal["warning", "note"]
+    step: int | None
+    value: float
+    threshold: str
+    text: str
+    advice: str
+
+
 def read_records(path: Path, kind: type[R]) -> Iterator[R]:
     """Validated records of a JSON-lines file.
 

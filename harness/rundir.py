@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
-from .records import Estimate, Judgement, Observation, PairScore, Record, Sample, Score, read_records
+from .records import Estimate, HealthVerdict, Judgement, Observation, PairScore, Record, Sample, Score, read_records
 
 RUNS = Path("runs")
 
@@ -76,6 +76,23 @@ class RunFolder:
             if event["event"] == "scalars":
                 for name, value in event["values"].items():
                     yield Scalar(event["stage"], event["step"], name, value)
+
+    def health(self) -> list[HealthVerdict]:
+        """The health verdicts on all stages, in the order in which they were given."""
+        fields = HealthVerdict.model_fields
+        return [
+            HealthVerdict.model_validate({name: event[name] for name in fields})
+            for event in self.events()
+            if event["event"] == "health"
+        ]
+
+    def health_checked(self) -> dict[str, tuple[list[str], list[str]]]:
+        """By stage, the health rules that could judge it, and those for which too little was logged or measured."""
+        return {
+            event["stage"]: (event["judged"], event["unjudged"])
+            for event in self.events()
+            if event["event"] == "health_checked"
+        }
 
     def observations(self) -> list[Observation]:
         """Every metric's value for every model on every prompt."""

@@ -18,13 +18,14 @@ from .data import DataSets
 from .errors import GateError, HarnessError, Interrupted, StageError
 from .evaluation.evaluate import Evaluation
 from .evaluation.pairs import pair_estimates
+from .health import Monitor, independent_judges, rules_of
 from .keys import library_versions
 from .lock import Input, compute_identity, lock_document, stage_identity, stage_inputs
 from .models import base_identity, build_base_model, write_model_card
 from .plan import BASE, Gate, Graph, StageNode, matching
 from .plugins import Plugins, Registry
 from .progress import Progress, duration
-from .records import Estimate
+from .records import Estimate, HealthVerdict
 from .rundir import RunFolder
 from .runlog import RunLog
 from .store import Result, Store, Workspace
@@ -69,6 +70,7 @@ class Run:
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     reused: dict[str, bool] = field(default_factory=dict)
+    health: dict[str, Monitor] = field(default_factory=dict)
 
     def execute(self) -> int:
         """Run the plan. Returns 0, or the status of what went wrong. Raises HarnessError for what stops the whole run.
@@ -95,7 +97,9 @@ class Run:
         for text in self.graph.warnings:
             self.warn(text)
         self._stages()
-        gates = self._gates(self._evaluate())
+        estimates = self._evaluate()
+        self._health_of_evaluated(estimates)
+        gates = self._gates(estimates)
         computed = sum(not reused for reused in self.reused.values())
         self.progress.say(
             f"reused {len(self.reused) - computed} of {len(self.reused)} steps, computed {computed or 'nothing'}"
@@ -105,6 +109,10 @@ class Run:
         return 0 if all(gates) and not self.failed else GateError.status
 
     def _finish(self, ended: str, error: str | None = None) -> None:
+        for name, monitor in self.health.items():
+            judged, unjudged = monitor.checked()
+            if judged or unjudged:
+                self.log.event("health_checked", stage=name, judged=judged, unjudged=unjudged)
         self.log.finish(ended, error)
         self.plugins.hook.harness_run_finish(run=self.folder, say=self.progress.say)
 
@@ -182,6 +190,7 @@ class Run:
         stage = self.graph.stages[gate.model]
         reference = stage.slots["valid"]
         estimates = pair_estimates(self, gate.model, self.data.get(reference))
+        self._health_of_evaluated(estimates)
         found = matching(gate, estimates)
         if len(found) != 1:
             known = ", ".join(sorted({each.metric for each in estimates}))
@@ -202,10 +211,14 @@ class Run:
     def _stage(self, node: StageNode) -> None:
         inputs = stage_inputs(node, self.artifacts, self.data)
         identity = stage_identity(self.graph, node, inputs, self.compute)
-        result = self.produce(node.name, identity, lambda work: self._train(node, inputs, work), aligner=node.aligner.name)
-        if result.reused:
-            for row in read_train_log(result.path / TRAIN_LOG):
-                self.log.event("scalars", stage=node.name, step=row["step"], values=row["values"])
+        monitor = self.health[node.name] = self._monitor(node)
+        result = self.produce(
+            node.name,
+            identity,
+            lambda work: self._train(node, inputs, work, monitor),
+            replay=lambda result: self._replay(node.name, result, monitor),
+            aligner=node.aligner.name,
+        )
         reference = inputs.get("init")
         self.artifacts[node.name] = Artifact(
             node.name,
@@ -215,7 +228,9 @@ class Run:
             reference if isinstance(reference, Artifact) and node.gives == "model" else None,
         )
 
-    def _train(self, node: StageNode, inputs: Mapping[str, Input], work: Workspace) -> Mapping[str, Any]:
+    def _train(
+        self, node: StageNode, inputs: Mapping[str, Input], work: Workspace, monitor: Monitor
+    ) -> Mapping[str, Any]:
         hook = self.plugins.hook
         hook.harness_stage_start(stage=node.name, aligner=node.aligner.name)
         self.log.stage(node.name, status="running", aligner=node.aligner.name)
@@ -239,7 +254,7 @@ class Run:
             }
             return self.store.produce(about, lambda work: build(work.output), fresh=self.fresh).path
 
-        context = RunningStage(node.name, self.graph.plan.seed, self.compute, work, on_log, on_note, keep)
+        context = RunningStage(node.name, self.graph.plan.seed, self.compute, work, on_log, on_note, keep, monitor)
         job = StageJob(node.name, node.aligner.component, node.config, inputs)
         if not hook.harness_run_stage(stage=job, context=context):
             raise StageError(f"stage {node.name!r}: no plugin ran it")
@@ -247,6 +262,32 @@ class Run:
             raise StageError(f"stage {node.name!r}: {node.aligner.name} saved no model; this is an error of its plugin")
         context.finish()
         return write_model_card(self.graph, node, inputs, work.output)
+
+    def _replay(self, name: str, result: Result, monitor: Monitor) -> None:
+        """Tell a finished stage's scalars again, and judge them as if it trained now."""
+        for row in read_train_log(result.path / TRAIN_LOG):
+            self.log.event("scalars", stage=name, step=row["step"], values=row["values"])
+            monitor.log(row["step"], row["values"], row.get("total"))
+        monitor.finish()
+
+    # --- health -----------------------------------------------------------------------------------------------------------
+
+    def _monitor(self, node: StageNode) -> Monitor:
+        rules = rules_of(node.aligner.component, self.registry.rules)
+        return Monitor(node.name, rules, self._verdict, stop=self.graph.plan.health == "stop")
+
+    def _verdict(self, verdict: HealthVerdict) -> None:
+        """Record a verdict, and tell the user in one line."""
+        self.log.event("health", **verdict.model_dump())
+        kind = "health" if verdict.level == "warning" else "note"
+        self.progress.say(f"{verdict.stage}: {kind}: {verdict.text} (healthy: {verdict.threshold}). {verdict.advice}")
+
+    def _health_of_evaluated(self, estimates: Sequence[Estimate]) -> None:
+        """Judge what was measured of the stages' models."""
+        evaluate = self.graph.plan.evaluate
+        baseline = evaluate.baseline if evaluate else None
+        for name, monitor in self.health.items():
+            monitor.evaluate(estimates, baseline, independent_judges(self.graph, name, estimates))
 
     # --- evaluation -------------------------------------------------------------------------------------------------------
 
@@ -279,9 +320,13 @@ class Run:
         name: str,
         identity: Mapping[str, Any],
         build: Callable[[Workspace], Mapping[str, Any] | None],
+        replay: Callable[[Result], None] = lambda _: None,
         **about: Any,
     ) -> Result:
-        """A result from the store, built if it is not there, with its time and memory; tells the user which of the two."""
+        """A result from the store, built if it is not there, with its time and memory; tells the user which of the two.
+
+        `replay` is called with one that was there, before it is used.
+        """
 
         def measured(work: Workspace) -> Mapping[str, Any]:
             self.progress.start(name)
@@ -297,6 +342,8 @@ class Run:
             fresh=self.fresh,
             waiting=lambda: self.progress.say(f"{name}: another run is computing it; waiting for it"),
         )
+        if result.reused:
+            replay(result)
         status = "reused" if result.reused else "done"
         seconds = float(result.about["seconds"])
         self.log.stage(

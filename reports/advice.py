@@ -1,4 +1,7 @@
-"""What the numbers of each stage mean, and what to try next: short rules for each aligner, from observed values."""
+"""What the numbers of each stage mean, and what to try next: short rules for each aligner, from observed values.
+
+What is wrong with a stage its health verdicts say; nothing here says it again.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.trends import trend
+
 from .evidence import direction, primary
-from .judges import LENGTH_RULES
 from .text import interval, number
-from .trends import find, reward_curve, trend
+from .trends import find, reward_curve
 
 if TYPE_CHECKING:
     from .facts import Facts
@@ -51,24 +55,11 @@ def _sft(facts: Facts, stage: str) -> list[str]:
 def _reward(facts: Facts, stage: str) -> list[str]:
     sentences = _loss(facts, stage)
     accuracy, ceiling = facts.level_of("accuracy", stage), facts.level_of("accuracy-ceiling", stage)
-    if accuracy and accuracy.low <= 0.5:
-        sentences.append(
-            f"Its accuracy, {interval(accuracy, 0.5)}, is not shown to exceed chance. Do not train or judge with it: give "
-            "it more pairs, more epochs or a larger base model, and look at the worst-ranked pairs for labels that "
-            "contradict each other."
-        )
-    elif accuracy and ceiling and accuracy.high >= ceiling.low:
+    if accuracy and ceiling and accuracy.low > 0.5 and accuracy.high >= ceiling.low:
         sentences.append(
             f"Its accuracy, {interval(accuracy, 0.5)}, reaches up to what the noise in the labels allows "
             f"({interval(ceiling)}). More training cannot add much; only cleaner preferences can."
         )
-    for metric, rule in LENGTH_RULES.items():
-        margin = next(iter(facts.select(metric, stage)), None)
-        if margin and margin.low <= 0:
-            sentences.append(
-                f"It is not shown to do better than {rule} ({interval(margin, 0)}). A policy trained against it may learn "
-                "length and nothing else: balance the lengths of chosen and rejected answers, or use more pairs."
-            )
     error = facts.level_of("ece", stage)
     if error and error.low > 0.1:
         sentences.append(
@@ -81,12 +72,8 @@ def _reward(facts: Facts, stage: str) -> list[str]:
 def _dpo(facts: Facts, stage: str) -> list[str]:
     sentences = []
     divergence, rate = facts.level_of("kl", stage), primary(facts, stage)
-    if divergence and divergence.value > 5:
-        sentences.append(
-            f"It moved {interval(divergence)} nats per answer from its reference, more than is usual. Raise `beta` (a "
-            "larger beta keeps DPO closer to the reference) or lower the learning rate."
-        )
-    elif divergence and divergence.value < 0.5 and (rate is None or direction(rate, 0.5) != "better"):
+    unmoved = divergence is not None and divergence.value < 0.5 and not facts.warned(stage, "stuck")
+    if divergence and unmoved and (rate is None or direction(rate, 0.5) != "better"):
         sentences.append(
             f"It hardly left its reference (KL {interval(divergence)} nats per answer). Raise the learning rate, train "
             "for longer, or lower `beta`."
@@ -106,19 +93,14 @@ def _dpo(facts: Facts, stage: str) -> list[str]:
 
 def _ppo(facts: Facts, stage: str) -> list[str]:
     sentences = []
-    divergence, rate = facts.level_of("kl", stage), primary(facts, stage)
+    rate = primary(facts, stage)
     curve = reward_curve(facts.series(stage))
     rewards = trend(curve) if curve else None
-    if divergence and divergence.value > 10:
-        sentences.append(
-            f"It moved {interval(divergence)} nats per answer from its reference, far enough to exploit its reward model. "
-            "Raise the KL penalty (`kl_coef`), lower the learning rate, or stop earlier."
-        )
     if rewards and rewards.low > 0:
         gain = f"Its reward rose by {number(rewards.change)} over training"
         if rate and direction(rate, 0.5) == "better":
             sentences.append(f"{gain}, and the judge sees the gain too.")
-        elif rate:
+        elif rate and not facts.warned(stage, "hacking"):
             sentences.append(
                 f"{gain}, but no gain is shown by a judge that it was not trained against: the mark of over-optimisation "
                 "if its KL is large, of too few prompts if its KL is small. Read the answers side by side."
@@ -134,7 +116,7 @@ def _ppo(facts: Facts, stage: str) -> list[str]:
 def _loss(facts: Facts, stage: str) -> list[str]:
     curve = find(facts.series(stage), *_LOSS)
     found = trend(curve) if curve else None
-    if found is None:
+    if found is None or facts.warned(stage, "loss-stuck", "stuck"):
         return []
     values = f"{number(found.first)} in the first third of training, {number(found.last)} in the last"
     if found.high < 0:
@@ -148,7 +130,7 @@ def _loss(facts: Facts, stage: str) -> list[str]:
 def _answers(facts: Facts, stage: str) -> list[str]:
     """What holds for any policy: longer answers, and degenerate ones."""
     sentences = []
-    for each in facts.select("length", stage):
+    for each in () if facts.warned(stage, "length-drift") else facts.select("length", stage):
         if each.baseline == facts.baseline and each.low > 0 and facts.baseline:
             sentences.append(
                 f"Its answers are longer than the baseline's by {interval(each)} characters on `{each.suite}`. Judges "

@@ -10,10 +10,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from harness.trends import trend
+
 from .evidence import FEW, difference, direction, primary
 from .results import null_of
 from .text import count, interval, label, number
-from .trends import reward_curve, trend
+from .trends import reward_curve
 
 if TYPE_CHECKING:
     from harness.records import Estimate

@@ -9,8 +9,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from harness.trends import Curve
+
     from .facts import Facts
-    from .trends import Curve
 
 POINTS = 200
 PANELS = 24

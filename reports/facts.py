@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from harness.records import Estimate, Judgement, Observation, PairScore, Sample, Score
+    from harness.records import Estimate, HealthVerdict, Judgement, Observation, PairScore, Sample, Score
     from harness.rundir import RunFolder, Scalar
 
 ANY: Final = "\0any"
@@ -28,6 +28,8 @@ class Facts:
     scores: Mapping[tuple[str, str, str], Sequence[Score]] = field(default_factory=dict)
     judgements: Mapping[tuple[str, str, str], Sequence[Judgement]] = field(default_factory=dict)
     pairs: Mapping[tuple[str, str], Sequence[PairScore]] = field(default_factory=dict)
+    health: Sequence[HealthVerdict] = ()
+    health_checked: Mapping[str, tuple[Sequence[str], Sequence[str]]] = field(default_factory=dict)
 
     @cached_property
     def plan(self) -> Mapping[str, Any]:
@@ -129,6 +131,10 @@ class Facts:
         """The first estimate of a model's own value of a metric, not of a difference."""
         return next(iter(self.select(metric, model, suite, baseline=None)), None)
 
+    def warned(self, stage: str, *rules: str) -> bool:
+        """Whether one of these health rules gave a warning on a stage."""
+        return any((each.stage, each.level) == (stage, "warning") and each.rule in rules for each in self.health)
+
     def series(self, stage: str) -> dict[str, list[tuple[int, float]]]:
         """The curves that a stage logged: steps and values by name."""
         curves: dict[str, list[tuple[int, float]]] = {}
@@ -152,4 +158,6 @@ def read_facts(folder: RunFolder) -> Facts:
         scores=folder.scores(),
         judgements=folder.judgements(),
         pairs=folder.pairs(),
+        health=tuple(folder.health()),
+        health_checked=folder.health_checked(),
     )

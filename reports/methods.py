@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
+from harness.trends import trend
+
 from .evidence import primary
 from .text import amount, interval, number, seconds, size
-from .trends import find, reward_curve, trend
+from .trends import find, reward_curve
 
 if TYPE_CHECKING:
     from .facts import Facts

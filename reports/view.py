@@ -14,6 +14,7 @@ from .advice import Advice, advice
 from .answers import Comparisons, Failure, comparisons, failures
 from .criteria import Criterion, criteria
 from .curves import StageCurves, training_curves
+from .health import StageHealth, health, warnings_in_words
 from .methods import Cost, Method, costs, methods
 from .results import Detail, Table, details, tables
 from .rewards import RewardModel, reward_models
@@ -99,6 +100,8 @@ class View:
     reward_models: tuple[Calibrated, ...]
     comparisons: tuple[Comparisons, ...]
     failures: tuple[Failure, ...]
+    health: tuple[StageHealth, ...]
+    health_warnings: str | None
     advice: tuple[Advice, ...]
     costs: tuple[Cost, ...]
     evaluation: tuple[tuple[str, str], ...]
@@ -135,6 +138,8 @@ def build_view(facts: Facts, extra: tuple[Section, ...] = ()) -> View:
         reward_models=tuple(Calibrated(*each) for each in zip(models, pictures.calibration(models), strict=True)),
         comparisons=comparisons(facts),
         failures=failures(facts),
+        health=health(facts),
+        health_warnings=warnings_in_words(facts),
         advice=advice(facts),
         costs=costs(facts),
         evaluation=_evaluation(facts),

@@ -160,6 +160,9 @@ class Plan(Section):
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="of torch on the processor; every core, where left out"
     )
+    health: Literal["warn", "stop"] = Field(
+        default="warn", description="what a health rule's warning does while a stage trains: it is told, or ends the stage"
+    )
     data: dict[Name, dict[str, Any]] = Field(min_length=1, description="data sets by name")
     stages: dict[Name, dict[str, Any]] = Field(min_length=1, description="what is trained, by name")
     sweep: dict[str, list[Any]] = Field(default_factory=dict, description="STAGE.OPTION to the values that it takes")

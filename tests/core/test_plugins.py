@@ -142,7 +142,8 @@ def test_a_plugin_can_be_left_out(
     status, _, err = command("--no-plugin", "loudr", "plugins")
     assert status == 2
     assert (
-        "--no-plugin loudr: no such plugin; there are aligners, backends, judges, louder, metrics, report, sources" in err
+        "--no-plugin loudr: no such plugin; there are aligners, backends, health, judges, louder, metrics, report, sources"
+        in err
     )
 
 

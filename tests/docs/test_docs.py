@@ -57,6 +57,12 @@ def test_the_plan_reference_is_up_to_date() -> None:
     assert written == runpy.run_path(str(ROOT / "docs" / "plan_reference.py"))["reference"](registry), "run tox -e docs"
 
 
+def test_the_page_on_health_lists_every_built_in_rule_as_it_is() -> None:
+    written = (ROOT / "docs" / "health.md").read_text(encoding="utf-8")
+    page = runpy.run_path(str(ROOT / "docs" / "health_reference.py"))
+    assert written == page["reference"](page["built_in"]()), "run tox -e docs"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_help_that_is_shown_is_what_the_command_prints(page: Path) -> None:
     for arguments, shown in HELP.findall(page.read_text(encoding="utf-8")):

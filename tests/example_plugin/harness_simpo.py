@@ -123,6 +123,30 @@ class Complete(harness.Metric):
             )
 
 
+def worse_than_a_coin(readings: harness.Readings) -> harness.Finding | None:
+    """Whether the last five logged accuracies, in the mean, are no better than a coin's."""
+    recent = harness.spread(readings.last("accuracy", 5))
+    if recent.high >= 0.5:
+        return None
+    return harness.Finding(recent.mean, f"it prefers the chosen answer in {recent.mean:.0%} of its training pairs")
+
+
+@harness.hookimpl
+def harness_health_rules() -> list[harness.Rule]:
+    return [
+        harness.Rule(
+            aligner="simpo",
+            name="accuracy",
+            look=worse_than_a_coin,
+            scalars=("accuracy",),
+            needs=5,
+            after=0.5,
+            threshold="the 95 % interval of accuracy, mean of the last 5 logged values, reaches 50 %",
+            advice="Check that chosen and rejected are not swapped.",
+        )
+    ]
+
+
 @harness.hookimpl
 def harness_aligners() -> list[type[harness.Aligner]]:
     return [SimPO]

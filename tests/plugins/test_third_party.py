@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from harness.rundir import RunFolder
+
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
@@ -84,6 +86,10 @@ def test_the_aligner_learns_to_prefer_the_chosen_answers(run: Path) -> None:
     losses = [event["values"]["loss"] for event in events if event.get("stage") == "simpo" and "values" in event]
     assert len(losses) == 12
     assert sum(losses[-3:]) < sum(losses[:3])
+
+
+def test_its_health_rule_watches_the_aligner(run: Path) -> None:
+    assert RunFolder(run).health_checked() == {"simpo": (["accuracy"], [])}
 
 
 def test_the_judge_and_the_metric_give_estimates_with_intervals(run: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from harness.records import (
     Estimate,
+    HealthVerdict,
     Judgement,
     Message,
     Observation,
@@ -47,6 +48,19 @@ def win_rate(model: str, value: float, low: float, high: float, judge: str = "tr
     """A win rate against sft; the exact test agrees with the interval unless it is given."""
     p_value = 0.5 if low <= 0.5 <= high else 0.001
     return estimate(model, "win-rate", value, low, high, judge=judge, baseline="sft", **({"p_value": p_value} | fields))
+
+
+def warning(stage: str, rule: str, **fields: Any) -> HealthVerdict:
+    """A health verdict."""
+    given: dict[str, Any] = {
+        "level": "warning",
+        "step": 20,
+        "value": 12.5,
+        "threshold": "kl is 10 nats per answer at most",
+        "text": "its KL is 12.5 nats per answer",
+        "advice": "Raise kl_coef.",
+    }
+    return HealthVerdict(stage=stage, rule=rule, **(given | fields))
 
 
 STAGES: dict[str, dict[str, Any]] = {
@@ -164,8 +178,8 @@ def estimates() -> list[Estimate]:
 
 
 def events() -> list[dict[str, Any]]:
-    """Logged scalars: falling losses and a rising reward."""
-    logged = []
+    """Logged scalars: falling losses and a rising reward; health verdicts on PPO, and what was checked."""
+    logged: list[dict[str, Any]] = []
     for stage in STAGES:
         for step in range(30):
             values = {"loss": 2 * math.exp(-step / 15) + 0.05 * math.sin(step), "grad_norm": 1 + 0.2 * math.sin(3 * step)}
@@ -181,7 +195,14 @@ def events() -> list[dict[str, Any]]:
             logged.append(
                 {"time": "2026-01-02T03:04:05", "event": "scalars", "stage": stage, "step": step, "values": values}
             )
-    return logged
+    verdicts = [
+        warning("ppo", "kl"),
+        warning("ppo", "hacking", step=None, value=-0.5, text="its score rose while `truth` sees a loss " + EVIL),
+        warning("dpo", "both-rewards-fall", level="note", text="both rewards fell", advice="This is normal."),
+    ]
+    told = [{"time": "2026-01-02T03:04:05", "event": "health", **verdict.model_dump()} for verdict in verdicts]
+    checked = {"stage": "ppo", "judged": ["hacking", "kl", "entropy", "skips"], "unjudged": ["fluency", "negative-kl"]}
+    return [*logged, *told, {"time": "2026-01-02T03:04:05", "event": "health_checked", **checked}]
 
 
 def records(folder: Path, prompts: int = 30) -> None:

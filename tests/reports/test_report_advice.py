@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from conftest import estimate, lock, run_json, win_rate
+from conftest import estimate, lock, run_json, warning, win_rate
 from harness_reports.advice import advice
 from harness_reports.facts import Facts
 from harness_reports.methods import costs, methods
@@ -12,20 +13,16 @@ from harness_reports.methods import costs, methods
 from harness.rundir import Scalar
 
 if TYPE_CHECKING:
-    from harness.records import Estimate
+    from harness.records import Estimate, HealthVerdict
 
 RISING = [Scalar("ppo", step, "score", float(step)) for step in range(12)]
 
 
-def sentences(stage: str, *estimates: Estimate, scalars: list[Scalar] | None = None) -> str:
-    found = advice(Facts(run=run_json(), lock=lock(), estimates=estimates, scalars=scalars or []))
+def sentences(
+    stage: str, *estimates: Estimate, scalars: Sequence[Scalar] = (), health: Sequence[HealthVerdict] = ()
+) -> str:
+    found = advice(Facts(run=run_json(), lock=lock(), estimates=estimates, scalars=scalars, health=health))
     return " ".join(sentence for each in found if each.stage == stage for sentence in each.sentences)
-
-
-def test_dpo_too_far_from_its_reference_needs_a_larger_beta() -> None:
-    found = sentences("dpo", estimate("dpo", "kl", 9.0, 8.0, 10.0, unit="nats per answer"))
-    assert "Raise `beta`" in found
-    assert "lower the learning rate" in found
 
 
 def test_dpo_that_hardly_moved_needs_a_smaller_beta() -> None:
@@ -39,9 +36,18 @@ def test_ppo_whose_reward_rises_without_a_gain_is_suspected_of_over_optimisation
     assert "over-optimisation" not in sentences("ppo", win_rate("ppo", 0.64, 0.57, 0.7), scalars=RISING)
 
 
-def test_a_reward_model_that_may_only_see_length() -> None:
-    weak = estimate("reward", "accuracy-vs-longer", 0.02, -0.03, 0.07, suite="hh.valid", unit="share of pairs")
-    assert "may learn length" in sentences("reward", weak)
+def test_what_a_health_verdict_says_advice_does_not_say_again() -> None:
+    """Of each pair: the evidence for a sentence of advice, and the rule whose verdict says it."""
+    slow = estimate("dpo", "kl", 0.1, 0.05, 0.2, unit="nats per answer")
+    long = estimate("dpo", "length", 80.0, 60.0, 90.0, unit="characters per answer", baseline="sft")
+    lost = win_rate("ppo", 0.3, 0.25, 0.4)
+    for stage, rule, found, scalars in (
+        ("dpo", "stuck", slow, []),
+        ("dpo", "length-drift", long, []),
+        ("ppo", "hacking", lost, RISING),
+    ):
+        assert sentences(stage, found, scalars=scalars)
+        assert not sentences(stage, found, scalars=scalars, health=[warning(stage, rule)])
 
 
 def test_methods_count_upstream_training_and_the_options_that_were_set() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import pytest
 from conftest import estimate, lock, run_json, win_rate
 from harness_reports.criteria import Criterion, criteria, decide
 from harness_reports.facts import Facts
-from harness_reports.trends import trend
 
 from harness.rundir import Scalar
 
@@ -92,11 +90,3 @@ def test_ppo_against_dpo(model: str, baseline: str, low: float, high: float, exp
 def test_reward_over_training(values: list[float], expected: str) -> None:
     logged = [Scalar("ppo", step, "reward", value) for step, value in enumerate(values)]
     assert outcome("the reward rises", scalars=logged) == expected
-
-
-def test_trend_is_the_difference_of_the_outer_thirds() -> None:
-    """Thirds (0, 2) and (6, 8): means 1 and 7, variances 2 and 2, so the error is sqrt((2 + 2) / 2) = sqrt 2."""
-    found = trend(list(enumerate([0.0, 2.0, 3.0, 4.0, 6.0, 8.0])))
-    assert found is not None
-    assert (found.first, found.last, found.change) == (1, 7, 6)
-    assert found.high - found.change == pytest.approx(1.959964 * math.sqrt(2), rel=1e-6)
