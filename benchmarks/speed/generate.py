@@ -101,7 +101,7 @@ def heading(options: argparse.Namespace) -> Iterator[str]:
     """Machine, versions, and both sides' configuration."""
     from harness.compute import host
     from harness.engine.generate import DECODE_TOKENS
-    from harness.engine.inference import PASS_TOKENS
+    from harness.engine.inference import CPU_PASS_TOKENS
 
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
     yield f"{host()['cpu']}, {options.threads} threads; Python {platform.python_version()}, {libraries}"
@@ -115,7 +115,7 @@ def heading(options: argparse.Namespace) -> Iterator[str]:
     )
     yield (
         f"harness: fp32, or bf16 autocast; generate: batches of up to {DECODE_TOKENS} tokens (prompt + new), prompts read "
-        f"{PASS_TOKENS} tokens at a time; score: batches of up to {PASS_TOKENS} padded tokens"
+        f"{CPU_PASS_TOKENS} tokens at a time; score: batches of up to {CPU_PASS_TOKENS} padded tokens"
     )
 
 

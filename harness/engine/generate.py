@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from .batching import length_batches, pad
 from .cache import PreallocatedCache, make_cache
-from .inference import PASS_TOKENS, cast_once, run_batches
+from .inference import cast_once, pass_tokens, run_batches
 
 if TYPE_CHECKING:
     from ..components import Compute
@@ -116,6 +116,7 @@ class _Batch:
         compute: Compute,
     ) -> None:
         self.model, self.steps, self.device = model, max_new_tokens, compute.device
+        self.pass_tokens = pass_tokens(compute)
         ids, mask = pad(prompts, pad_id, side="left")
         self.size, self.width = ids.shape
         self.begin = 0
@@ -154,7 +155,7 @@ class _Batch:
         """The logits (B, V) after the prompts, read in parts of similar length: little of that is padding."""
         parts = [list(range(self.size))]
         if isinstance(self.cache, PreallocatedCache):
-            parts = length_batches(self.lengths, None, PASS_TOKENS)
+            parts = length_batches(self.lengths, None, self.pass_tokens)
         logits = []
         for part in parts:
             rows, begin = slice(part[0], part[-1] + 1), self.width - self.lengths[part[0]]

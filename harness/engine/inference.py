@@ -15,8 +15,17 @@ from .models import autocast
 if TYPE_CHECKING:
     from ..components import Compute
 
-PASS_TOKENS = 4096
-"""Padded tokens of one forward pass without a cache. More brings no speed: the matrix products are large enough."""
+CPU_PASS_TOKENS, PASS_TOKENS = 1024, 16384
+"""Padded tokens of a forward pass without a cache, on a CPU and elsewhere.
+
+On a CPU 1024 tokens keep the matrix products busy, and what lies between them stays near the processor: twice the tokens
+took a quarter longer (docs/performance.md).
+"""
+
+
+def pass_tokens(compute: Compute) -> int:
+    """The token budget of passes without a cache."""
+    return CPU_PASS_TOKENS if compute.device == "cpu" else PASS_TOKENS
 
 
 def run_batches(lengths: Sequence[int], max_tokens: int, compute: Compute, work: Callable[[list[int]], None]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .batching import pad
-from .inference import PASS_TOKENS, cast_once, run_batches
+from .inference import cast_once, pass_tokens, run_batches
 from .objectives import k3
 
 if TYPE_CHECKING:
@@ -103,12 +103,12 @@ def token_logprobs(
     *,
     pad_id: int,
     temperature: float = 1.0,
-    max_tokens: int = PASS_TOKENS,
+    max_tokens: int | None = None,
 ) -> list[torch.Tensor]:
     """Per sequence the log-probabilities (R_i,) of its answer's tokens, in nats, fp32 on the CPU, without gradients.
 
     The numbers do not depend on how sequences are batched and padded, beyond rounding. `max_tokens` bounds the padded
-    tokens of a batch. Raises StageError.
+    tokens of a batch; see `pass_tokens`. Raises StageError.
     """
 
     def logprobs(batch: AnswerBatch) -> torch.Tensor:
@@ -142,7 +142,7 @@ def map_answers(
                 results[row] = part
 
     with torch.no_grad(), cast_once(model, compute):
-        run_batches(_lengths(sequences), max_tokens, compute, work)
+        run_batches(_lengths(sequences), max_tokens or pass_tokens(compute), compute, work)
     return results
 
 
@@ -153,7 +153,7 @@ def answer_divergence(
     compute: Compute,
     *,
     pad_id: int,
-    max_tokens: int = PASS_TOKENS,
+    max_tokens: int | None = None,
 ) -> list[AnswerDivergence]:
     """How far `policy` stands from `reference` along each answer, at temperature 1, always computed in fp32.
 
@@ -174,7 +174,7 @@ def answer_divergence(
                 results[row] = AnswerDivergence(*part.double().sum(0).tolist())
 
     with torch.inference_mode():
-        run_batches(_lengths(sequences), max_tokens, compute, work)
+        run_batches(_lengths(sequences), max_tokens or pass_tokens(compute), compute, work)
     return results
 
 

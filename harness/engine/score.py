@@ -9,7 +9,7 @@ import torch
 
 from .batching import pad
 from .chat import encode_answers, encode_prompts, fit
-from .inference import PASS_TOKENS, cast_once, run_batches
+from .inference import cast_once, pass_tokens, run_batches
 from .models import token_values
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ def score_sequences(
     compute: Compute,
     *,
     pad_id: int,
-    max_tokens: int = PASS_TOKENS,
+    max_tokens: int | None = None,
 ) -> torch.Tensor:
     """The score at each sequence's last token: (B,) fp32 on the CPU, without gradients, invariant to batching.
 
-    `max_tokens` bounds the padded tokens of a batch. Raises StageError.
+    `max_tokens` bounds the padded tokens of a batch; see `pass_tokens`. Raises StageError.
     """
     scores = torch.empty(len(sequences))
 
@@ -61,5 +61,5 @@ def score_sequences(
         scores[rows] = values.gather(1, mask.sum(-1, keepdim=True) - 1).squeeze(1)
 
     with torch.no_grad(), cast_once(model, compute):
-        run_batches(list(map(len, sequences)), max_tokens, compute, work)
+        run_batches(list(map(len, sequences)), max_tokens or pass_tokens(compute), compute, work)
     return scores

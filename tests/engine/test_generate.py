@@ -81,7 +81,7 @@ def test_greedy_answers_are_those_of_transformers_one_at_a_time(policy, compute,
 @pytest.mark.parametrize("prefill", [1, 12, 4096])
 def test_logprobs_do_not_depend_on_the_batch(policy, compute, monkeypatch, prefill):
     alone = run(policy, compute, max_tokens=1, logprobs=True)
-    monkeypatch.setattr("harness.engine.generate.PASS_TOKENS", prefill)
+    monkeypatch.setattr("harness.engine.inference.CPU_PASS_TOKENS", prefill)
     for expected, answer in zip(alone, run(policy, compute, logprobs=True), strict=True):
         assert answer.ids == expected.ids
         assert answer.logprobs == pytest.approx(expected.logprobs, abs=1e-5)
