@@ -228,9 +228,7 @@ class Run:
             reference if isinstance(reference, Artifact) and node.gives == "model" else None,
         )
 
-    def _train(
-        self, node: StageNode, inputs: Mapping[str, Input], work: Workspace, monitor: Monitor
-    ) -> Mapping[str, Any]:
+    def _train(self, node: StageNode, inputs: Mapping[str, Input], work: Workspace, monitor: Monitor) -> Mapping[str, Any]:
         hook = self.plugins.hook
         hook.harness_stage_start(stage=node.name, aligner=node.aligner.name)
         self.log.stage(node.name, status="running", aligner=node.aligner.name)

@@ -125,7 +125,7 @@ def map_answers(
     compute: Compute,
     *,
     pad_id: int,
-    max_tokens: int = PASS_TOKENS,
+    max_tokens: int | None = None,
 ) -> list[torch.Tensor]:
     """Per sequence what `measure` gives for its answer's tokens, (R_i, ...), on the CPU, in batched passes without gradients.
 

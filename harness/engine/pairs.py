@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..components import Compute
 from .chat import TokenizedPair
-from .inference import PASS_TOKENS, cast_once, run_batches
+from .inference import cast_once, pass_tokens, run_batches
 from .likelihood import MAX_LOGITS, TokenSequence, answer_logits, chosen_logprobs, collate
 from .models import autocast, score_head, token_values
 
@@ -165,7 +165,7 @@ def read_all(
         results[rows] = torch.stack(read(model, [pairs[row] for row in rows], layout, pad_id, compute), dim=-1).cpu()
 
     with torch.no_grad(), cast_once(model, compute):
-        run_batches(layout.lengths(pairs), PASS_TOKENS, compute, work)
+        run_batches(layout.lengths(pairs), pass_tokens(compute), compute, work)
     return results
 
 

@@ -29,10 +29,10 @@ def test_no_cut_of_the_sorted_rows_costs_less():
         lengths = [draw.randint(1, 40) for _ in range(draw.randint(1, 9))]
         rows, tokens, overhead = draw.randint(1, 5), draw.randint(20, 90), draw.randint(0, 30)
 
-        def cost(batches):
+        def cost(batches, overhead=overhead):
             return sum(len(batch) * max(batch) + overhead for batch in batches)
 
-        def allowed(batches):
+        def allowed(batches, rows=rows, tokens=tokens):
             return all(len(batch) == 1 or (len(batch) <= rows and len(batch) * max(batch) <= tokens) for batch in batches)
 
         ordered = sorted(lengths, reverse=True)
