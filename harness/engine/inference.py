@@ -10,7 +10,7 @@ import torch
 
 from ..errors import StageError
 from .batching import length_batches
-from .models import autocast
+from .models import autocast, keep_freed_memory
 
 if TYPE_CHECKING:
     from ..components import Compute
@@ -34,6 +34,7 @@ def run_batches(lengths: Sequence[int], max_tokens: int, compute: Compute, work:
     When the device runs out of memory, `compute.memory` halves the budget of this and all later calls, and the rows that
     are left are batched anew. Raises StageError for a row that does not fit alone.
     """
+    keep_freed_memory()
     waiting = length_batches(lengths, None, compute.memory.share(max_tokens))
     while waiting:
         if _fits(work, waiting[0]):
