@@ -46,7 +46,8 @@ STAGES = """\
 ## stages
 
 Each entry names an `aligner`, fills its slots with `base`, another stage or a data reference, and sets its options. Slots
-have kinds: {kinds}. One of kind `prompts` also takes preferences and conversations. `requires` lists [gates](#gates) on the
+have kinds: {kinds}. One of kind `prompts` also takes preferences and conversations; one of kind `scoring-judge` a
+[judge](#judges) that scores, with its options in place, such as `reward: {{judge: toy-truth}}`. `requires` lists [gates](#gates) on the
 reward models that a stage builds on: where one fails, the stage and its descendants are skipped, the others go on, and the
 run ends with status 3. These options are understood by every aligner, with these defaults unless its own table has another:
 """

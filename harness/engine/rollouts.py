@@ -43,7 +43,7 @@ class RewardScaling:
     """Mean and deviation of the scores of the reference policy's answers, and how many answers there were.
 
     A score s enters the reward as (s − mean) / deviation, so that β means the same whatever the scale of the scores
-    (Huang et al., 2024, arXiv 2403.17031, detail 13).
+    (Huang et al., 2024, arXiv 2403.17031).
     """
 
     mean: float

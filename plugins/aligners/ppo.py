@@ -50,6 +50,8 @@ class PPOConfig(harness.TrainingConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> PPOConfig:
+        if unread := sorted(name for name in self.args if name.startswith(("activation_checkpointing", "torch_compile"))):
+            raise ValueError(f"args: ppo does not read {unread[0]}; leave it out")
         if self.gradient_accumulation_steps != 1:
             raise ValueError(
                 "gradient_accumulation_steps: follows from rollout_batch_size, num_mini_batches and "

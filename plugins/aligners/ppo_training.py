@@ -49,7 +49,16 @@ from harness.engine.lora import (
     trainable_parameters,
     trainable_state,
 )
-from harness.engine.models import autocast, load_policy, load_reward_model, save_model, token_values, use_threads
+from harness.engine.models import (
+    autocast,
+    autocast_cache,
+    keep_freed_memory,
+    load_policy,
+    load_reward_model,
+    save_model,
+    token_values,
+    use_threads,
+)
 from harness.engine.objectives import KLController, entropies, k1, k3, policy_terms, value_terms
 from harness.engine.optimization import make_optimizer, make_scheduler
 from harness.engine.rollouts import (
@@ -72,6 +81,8 @@ MAX_RATIO = 10.0
 
 ADAM_EPSILON = 1e-5
 
+MEASURED = ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "value_clip_fraction", "ratio")
+
 
 class PPOTraining:
     """Owns the models (policy, reference, reward model, critic) and the two optimizers of one PPO stage.
@@ -89,6 +100,7 @@ class PPOTraining:
     ) -> None:
         self.config, self.context, self.compute = config, context, context.compute
         use_threads(self.compute)
+        keep_freed_memory()
         self.policy, self.tokenizer = load_policy(init.path, self.compute, disable_dropout=True)
         self.reference = None if config.lora else load_policy(init.path, self.compute, disable_dropout=True)[0]
         self.scorer = reward if isinstance(reward, harness.Scorer) else None
@@ -249,32 +261,14 @@ class PPOTraining:
         config, count = self.config, rollout.mask[rows].sum()
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        names = ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "value_clip_fraction", "ratio")
-        sums = torch.zeros(len(names), device=self.compute.device)
+        sums = torch.zeros(len(MEASURED), device=self.compute.device)
         sequences = [rollout.sequences[row] for row in rows.tolist()]
-        for part in length_batches(list(map(_length, sequences)), config.per_device_train_batch_size, max_tokens=2**31):
-            chosen = rows[part]
-            mask = rollout.mask[chosen]
-            batch = collate([sequences[place] for place in part], self.pad_id, self.compute.device)
-            old_logprobs, old_values = rollout.logprobs[chosen][mask], rollout.values[chosen][mask]
-            advantages, returns = targets.advantages[chosen][mask], targets.returns[chosen][mask]
+        lengths = [len(sequence.prompt_ids) + len(sequence.answer_ids) for sequence in sequences]
+        with autocast_cache():
+            for part in length_batches(lengths, config.per_device_train_batch_size, max_tokens=2**31):
+                sums += self._micro_batch(rollout, targets, rows[part], count)
 
-            with autocast(self.compute):
-                logits, values = self._forward(batch)
-            logits = logits / config.temperature
-            logprobs = chosen_logprobs(logits, batch.answer_ids)
-            surrogate, ratio, clipped = policy_terms(logprobs, old_logprobs, advantages, config.cliprange)
-            squared, value_clipped = value_terms(values, old_values, returns, config.cliprange_value)
-            loss = surrogate.sum() + config.vf_coef * squared.sum()
-            if config.entropy_coef:
-                loss = loss - config.entropy_coef * entropies(logits).sum()
-            (loss / count).backward()
-            with torch.no_grad():
-                drift = k3(old_logprobs, logprobs)
-                terms = (surrogate, squared, drift, clipped, value_clipped, ratio)
-                sums += torch.stack([term.sum().float() for term in terms])
-
-        measured = dict(zip(names, (sums / count).tolist(), strict=True))
+        measured = dict(zip(MEASURED, (sums / count).tolist(), strict=True))
         if measured["ratio"] > MAX_RATIO:
             return measured | {"skipped": 1.0}
         for name, model in (("grad_norm", self.policy), ("critic_grad_norm", self.critic)):
@@ -291,6 +285,27 @@ class PPOTraining:
         for optimizer in self.optimizers:
             optimizer.step()
         return measured | {"skipped": 0.0}
+
+    def _micro_batch(self, rollout: Rollout, targets: Targets, rows: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        """Add the gradient of the answers `rows` of a minibatch of `count` tokens; the sums of what `MEASURED` names."""
+        config, mask = self.config, rollout.mask[rows]
+        batch = collate([rollout.sequences[row] for row in rows.tolist()], self.pad_id, self.compute.device)
+        old_logprobs, old_values = rollout.logprobs[rows][mask], rollout.values[rows][mask]
+        advantages, returns = targets.advantages[rows][mask], targets.returns[rows][mask]
+
+        with autocast(self.compute):
+            logits, values = self._forward(batch)
+        logits = logits / config.temperature
+        logprobs = chosen_logprobs(logits, batch.answer_ids)
+        surrogate, ratio, clipped = policy_terms(logprobs, old_logprobs, advantages, config.cliprange)
+        squared, value_clipped = value_terms(values, old_values, returns, config.cliprange_value)
+        loss = surrogate.sum() + config.vf_coef * squared.sum()
+        if config.entropy_coef:
+            loss = loss - config.entropy_coef * entropies(logits).sum()
+        (loss / count).backward()
+        with torch.no_grad():
+            terms = (surrogate, squared, k3(old_logprobs, logprobs), clipped, value_clipped, ratio)
+            return torch.stack([term.sum().float() for term in terms])
 
     # --- what the models say of answers -----------------------------------------------------------------------------------
 
@@ -397,7 +412,3 @@ class PPOTraining:
         self.context.note(f"goes on from its checkpoint at step {step}")
         self.context.rewind(step)
         return step
-
-
-def _length(sequence: TokenSequence) -> int:
-    return len(sequence.prompt_ids) + len(sequence.answer_ids)

@@ -174,6 +174,7 @@ def test_too_many_over_long_prompts_are_a_data_error(inputs, tmp_path):
     ("options", "text"),
     [
         ({"args": {"group_by_length": True}}, "args: group_by_length is not read here"),
+        ({"args": {"torch_compile": True}}, "args: ppo does not read torch_compile"),
         ({"critic": "none"}, "'separate' or 'shared'"),
         ({"gradient_accumulation_steps": 2}, "leave it out"),
         ({"num_mini_batches": 9}, "num_mini_batches"),
