@@ -40,7 +40,8 @@ DATA = """\
 
 Each entry names a `source`, its options, and how it is split. A stage or a suite refers to it by name: `hh` if it is not
 split, `hh.train` if it is. Splits go by conversation root, so that prompts which share their first human turn stay
-together. These options are understood by every source:
+together. A `path` that can only be a file, and is not there, is a problem of the plan. These options are understood by every
+source:
 """
 STAGES = """\
 ## stages

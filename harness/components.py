@@ -75,6 +75,13 @@ class Source(Component):
     Config: ClassVar[type[SourceConfig]] = SourceConfig
     gives: ClassVar[str] = "preferences"
 
+    def missing(self, config: Any, folder: Path) -> str | None:
+        """What keeps the rows from being read, in a sentence, as far as a look at file names tells; None otherwise.
+
+        Asked when a plan is checked, so that a mistyped path is a problem of the plan; reads no data and asks no network.
+        """
+        return None
+
     def load(self, config: Any, folder: Path) -> Loaded:
         """All rows, in a fixed order. Relative paths count from `folder`, the plan's. Raises DataError."""
         raise NotImplementedError

@@ -86,24 +86,36 @@ class Preview:
 
 
 def _tokenized(row: PromptRow, node: Any, tokenizer: Any) -> Iterator[tuple[str, Sequence[int], int]]:
-    """Each sequence of a row: what it is, its token ids, and where in it the loss begins."""
-    from .engine.chat import encode_answer, encode_prompt, fit
+    """Each part of a row: what it is, its token ids, and where in it the loss begins."""
+    from .engine.chat import encode_answer, encode_prompt, fit, tokenize_preferences
 
+    longest = node.config.max_length
     answers = {field: str(text) for field in ("answer", "chosen", "rejected") if (text := getattr(row, field, None))}
-    if isinstance(row, Preference) and getattr(node.config, "answers", None) == "chosen":
-        del answers["rejected"]
+    learned = getattr(node.config, "answers", None)
     if "reward" in node.fillings() or not answers:
         prompt = encode_prompt(tokenizer, row.prompt)
         yield "prompt, to be answered by the policy", prompt, len(prompt)
         return
+    if isinstance(row, Preference) and learned is None:
+        pairs, counts = tokenize_preferences([row], tokenizer, longest)
+        for pair in pairs:
+            cut = ", cut to fit" if counts.get("truncated") else ""
+            yield f"prompt{cut}, shared by both answers", pair.prompt_ids, len(pair.prompt_ids)
+            for part, ids in (("chosen", pair.chosen_ids), ("rejected", pair.rejected_ids)):
+                yield (part, ids, 0) if node.gives == "model" else (f"{part}, scored at its last token", ids, len(ids) - 1)
+        if not pairs:
+            prompt = encode_prompt(tokenizer, row.prompt)
+            yield f"an answer is over max_length {longest}, the pair is dropped", prompt, len(prompt)
+        return
+    if learned == "chosen":
+        answers.pop("rejected", None)
     for part, text in answers.items():
         answer = encode_answer(tokenizer, text)
-        fitted = fit(tokenizer, row.prompt, len(answer), node.config.max_length)
+        fitted = fit(tokenizer, row.prompt, len(answer), longest)
         if fitted is None:
-            yield f"{part}: over max_length {node.config.max_length}, dropped", answer, len(answer)
+            yield f"{part}: over max_length {longest}, dropped", answer, len(answer)
             continue
-        start = len(fitted.ids) if node.gives == "model" else len(fitted.ids) + len(answer) - 1
-        yield part if node.gives == "model" else f"{part}, scored at its last token", [*fitted.ids, *answer], start
+        yield part, [*fitted.ids, *answer], len(fitted.ids)
 
 
 def _marked(tokenizer: Any, ids: Sequence[int], start: int) -> str:

@@ -79,6 +79,14 @@ class Spot:
     y: Point
 
 
+@dataclass(frozen=True)
+class Line:
+    """Points of one kind over the values of a swept option."""
+
+    label: str
+    points: tuple[tuple[Any, Point], ...]
+
+
 def forest(name: str, points: Sequence[Point], title: str, description: str) -> Markup:
     """Win rates with intervals, one a line, and the line of no difference at one half."""
     width = 7.6
@@ -164,6 +172,48 @@ def scatter(name: str, spots: Sequence[Spot], title: str, description: str) -> M
         axes.grid()
         axes.legend(fontsize=9, loc="lower right")
     return _inline(buffer.getvalue(), name, title, description)
+
+
+def swept(name: str, lines: Sequence[Line], option: str, label: str, null: float | None, description: str) -> Markup:
+    """A measure over the values of an option, with intervals; `null` is the value of no difference.
+
+    Numbers stand at their place, on a logarithmic axis where they span a factor of ten; other values in their order.
+    """
+    values = list(dict.fromkeys(value for line in lines for value, _ in line.points))
+    names = {value: point.label for line in lines for value, point in line.points}
+    numbers = not any(isinstance(value, str | bool) for value in values)
+    places = {value: float(value) if numbers else float(place) for place, value in enumerate(values)}
+    with _figure(3.6, 2.5, 0.17, 0.05, 0.07, 0.2) as (axes, buffer):
+        if numbers and min(values) > 0 and max(values) >= 10 * min(values):
+            axes.set_xscale("log")
+        if null is not None:
+            axes.axhline(null, color=_MUTED, linewidth=1, linestyle="--")
+        for number, line in enumerate(lines):
+            points = sorted((places[value], point.value, point.low, point.high) for value, point in line.points)
+            x, y, low, high = zip(*points, strict=True)
+            reach = [[v - at for v, at in zip(y, low, strict=True)], [at - v for v, at in zip(y, high, strict=True)]]
+            axes.errorbar(
+                x,
+                y,
+                yerr=_clipped(reach),
+                fmt=_MARKERS[number % len(_MARKERS)] + _STYLES[number % len(_STYLES)],
+                color=_SERIES[number % len(_SERIES)],
+                linewidth=1.2,
+                elinewidth=1.5,
+                markersize=5,
+                label=line.label,
+            )
+        axes.set_xticks([places[value] for value in values], [names[value] for value in values])
+        axes.minorticks_off()
+        axes.margins(x=0.08)
+        if null is None:
+            axes.set_ylim(bottom=min(0.0, *(point.low for line in lines for _, point in line.points), 0.0))
+        axes.set_xlabel(option)
+        axes.set_ylabel(label)
+        axes.grid(axis="y")
+        if len(lines) > 1:
+            axes.legend(fontsize=8)
+    return _inline(buffer.getvalue(), name, f"{label} over {option}", description)
 
 
 def _clipped(reach: list[list[float]]) -> list[list[float]]:

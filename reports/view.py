@@ -18,6 +18,7 @@ from .health import StageHealth, health, warnings_in_words
 from .methods import Cost, Method, costs, methods
 from .results import Detail, Table, details, tables
 from .rewards import RewardModel, reward_models
+from .sweeps import Sweep, sweeps
 from .text import count, interval, seconds, size
 from .verdict import Verdict, verdict
 
@@ -96,6 +97,7 @@ class View:
     details: tuple[Detail, ...]
     win_rates: pictures.Picture | None
     kl: tuple[pictures.Picture, ...]
+    sweeps: tuple[Sweep, ...]
     trained: tuple[Trained, ...]
     reward_models: tuple[Calibrated, ...]
     comparisons: tuple[Comparisons, ...]
@@ -134,6 +136,7 @@ def build_view(facts: Facts, extra: tuple[Section, ...] = ()) -> View:
         details=details(facts),
         win_rates=pictures.win_rates(facts),
         kl=pictures.kl_against_win_rate(facts),
+        sweeps=sweeps(facts),
         trained=tuple(Trained(each, drawn[each.stage]) for each in shown),
         reward_models=tuple(Calibrated(*each) for each in zip(models, pictures.calibration(models), strict=True)),
         comparisons=comparisons(facts),

@@ -53,6 +53,7 @@ def check(document: Document, registry: Registry) -> Graph:
         expected = list(expected_estimates(graph))
         for index, gate in enumerate(plan.require):
             check_gate(gate, expected, ("require", index), problems)
+    _check_files(data, problems)
     if problems.found:
         raise PlanError(problems.found)
     return Graph(plan, document, data, stages, judges, metrics, tuple(judge_warnings(graph)))
@@ -108,3 +109,11 @@ def _resolve_data(plan: Plan, problems: Problems) -> dict[str, DataNode]:
             problems.add((*path, "split"), f"shares add up to {sum(config.split.values()):g}, and may be 1 at most")
         nodes[name] = DataNode(name, entry, config)
     return nodes
+
+
+def _check_files(data: Mapping[str, DataNode], problems: Problems) -> None:
+    """Note every source that says by itself that its rows cannot be read."""
+    for name, node in data.items():
+        if text := node.source.component().missing(node.config, problems.document.folder):
+            option = ["path"] if "path" in type(node.config).model_fields else []
+            problems.add(("data", name, *option), text)

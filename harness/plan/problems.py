@@ -30,13 +30,20 @@ class Problems:
         self.found.append(self.document.problem(path, text))
 
     def validated(self, kind: type[M], values: Any, path: Where) -> M | None:
-        """An instance of a pydantic model, or None with every problem noted."""
+        """An instance of a pydantic model, or None with every problem noted.
+
+        What a validator of the whole says about one of its options, as `option: text`, is noted at that option.
+        """
         try:
             return kind.model_validate(values)
         except ValidationError as error:
             for each in error.errors():
                 if each["type"] != "finite_number":  # found before, with those that no model looks at
-                    self.add((*path, *location(each, values)), _sentence(each, kind))
+                    place, text = location(each, values), _sentence(each, kind)
+                    option, colon, rest = text.partition(": ")
+                    if not place and colon and option in kind.model_fields:
+                        place, text = [option], rest
+                    self.add((*path, *place), text)
             return None
 
     def component(self, kind: str, values: Mapping[str, Any], path: Where) -> Entry | None:

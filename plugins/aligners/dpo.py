@@ -57,7 +57,9 @@ class DPO(harness.Aligner):
                 raise ValueError(
                     f"loss_type: there is no {unknown[0]!r} here, but {', '.join(LOSS_TYPES)}; engine: trl has others"
                 )
-            if not types or (self.loss_weights is not None and len(self.loss_weights) != len(types)):
+            if not types:
+                raise ValueError("loss_type: name one, or several")
+            if self.loss_weights is not None and len(self.loss_weights) != len(types):
                 raise ValueError("loss_weights: one weight for each loss_type")
             if self.engine == "trl" and {"simpo", "orpo"} & set(types):
                 raise ValueError("loss_type: TRL's DPOTrainer has neither simpo nor orpo; leave `engine` out")

@@ -9,10 +9,10 @@ import harness
 
 from .bad_rows import EMPTY, MISSING
 from .files import messages, root
-from .tables import TableConfig, load_table
+from .tables import TableConfig, TableSource, load_table
 
 
-class Conversations(harness.Source):
+class Conversations(TableSource):
     """JSON lines, Parquet, or a Hub data set, with `messages`, or with `prompt` and `completion`, as text or chat messages.
 
     These are TRL's formats. The answer to learn is the assistant's last message; what comes before it is the prompt.
@@ -20,7 +20,6 @@ class Conversations(harness.Source):
 
     name = "conversations"
     gives = "conversations"
-    Config = TableConfig
 
     def load(self, config: TableConfig, folder: Path) -> harness.Loaded:
         """All rows that end with an answer; the root is the first user turn. Raises DataError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any
 import harness
 
 JSON_LINES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+READABLE = (*JSON_LINES, ".parquet")
+LOCAL = ((".", "/", "~"), (".jsonl", ".json", ".gz", ".parquet", ".csv"))
+"""How a path begins or ends that is surely not a Hub id."""
 
 
 def read_rows(path: str, folder: Path, *, subset: str | None, split: str, revision: str | None) -> Iterator[dict[str, Any]]:
@@ -19,28 +23,47 @@ def read_rows(path: str, folder: Path, *, subset: str | None, split: str, revisi
 
     `subset` is a folder inside it; `split` and `revision` are the Hub's. Raises DataError.
     """
-    local = folder / Path(path).expanduser()
-    if local.is_dir():
+    files = local_files(path, folder, subset)
+    if files is None:
+        yield from _read_hub(path, subset, split, revision)
+        return
+    for file in files:
+        yield from _read_file(file)
+
+
+def local_files(path: str, folder: Path, subset: str | None) -> list[Path] | None:
+    """The files that a path stands for, in order; None for what may be a Hub id.
+
+    Raises DataError for a file that is not there, may not be read, or is of another kind.
+    """
+    try:
+        local = folder / Path(path).expanduser()
+        is_folder, is_there = local.is_dir(), local.exists()
+    except (OSError, RuntimeError) as error:  # a name that is too long, a folder that is closed, a home of nobody
+        raise harness.DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if is_folder:
         local = local / subset if subset else local
-        files = sorted(each for each in local.rglob("*") if each.name.endswith((*JSON_LINES, ".parquet")))
+        files = sorted(each for each in local.rglob("*") if each.name.endswith(READABLE))
         if not files:
             raise harness.DataError(f"{local}: no .jsonl, .jsonl.gz or .parquet file in this folder")
-        for file in files:
-            yield from _read_file(file)
-    elif local.exists():
-        yield from _read_file(local)
-    elif path.startswith((".", "/", "~")) or path.endswith((*JSON_LINES, ".parquet")):
+    elif is_there:
+        files = [local]
+        if not local.name.endswith(READABLE):
+            raise harness.DataError(f"{local}: expected a .jsonl, .jsonl.gz or .parquet file")
+    elif path.startswith(LOCAL[0]) or path.endswith(LOCAL[1]):
         raise harness.DataError(f"{path}: no such file; paths count from the plan's folder")
     else:
-        yield from _read_hub(path, subset, split, revision)
+        return None
+    for file in files:
+        if not os.access(file, os.R_OK):
+            raise harness.DataError(f"{file}: cannot be read: Permission denied")
+    return files
 
 
 def _read_file(path: Path) -> Iterator[dict[str, Any]]:
     if path.name.endswith(".parquet"):
         yield from _read_parquet(path)
         return
-    if not path.name.endswith(JSON_LINES):
-        raise harness.DataError(f"{path}: expected a .jsonl, .jsonl.gz or .parquet file")
     number = 0
     try:
         with (

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import harness
 
 from .bad_rows import MISSING, UNSHARED, fault
-from .tables import TableConfig, load_table
+from .tables import TableConfig, TableSource, load_table
 
 TURN = re.compile(r"\n\n(Human|Assistant):")
 ROLES: dict[str, Literal["user", "assistant"]] = {"Human": "user", "Assistant": "assistant"}
 
 
-class HHRLHF(harness.Source):
+class HHRLHF(TableSource):
     """Splits each dialogue at its last `Assistant:`; what comes before is the prompt, as chat messages."""
 
     name = "hh-rlhf"

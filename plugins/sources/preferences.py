@@ -10,10 +10,10 @@ import harness
 
 from .bad_rows import IDENTICAL, MISSING, UNSHARED, fault
 from .files import messages, root
-from .tables import TableConfig, load_table
+from .tables import TableConfig, TableSource, load_table
 
 
-class Preferences(harness.Source):
+class Preferences(TableSource):
     """JSON lines, Parquet, or a Hub data set, with `chosen`, `rejected` and mostly `prompt`.
 
     `margin`, `category` and `id` are kept where a row has them. Text without a `prompt` is split at the last white space of
@@ -23,7 +23,6 @@ class Preferences(harness.Source):
 
     name = "preferences"
     gives = "preferences"
-    Config = TableConfig
 
     def load(self, config: TableConfig, folder: Path) -> harness.Loaded:
         """All good pairs; the root is the first user turn. Raises DataError."""

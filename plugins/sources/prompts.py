@@ -9,15 +9,14 @@ import harness
 
 from .bad_rows import MISSING
 from .files import messages, root
-from .tables import TableConfig, load_table
+from .tables import TableConfig, TableSource, load_table
 
 
-class Prompts(harness.Source):
+class Prompts(TableSource):
     """JSON lines, Parquet, or a Hub data set, with `prompt`: text or chat messages; optionally `id`, `category`."""
 
     name = "prompts"
     gives = "prompts"
-    Config = TableConfig
 
     def load(self, config: TableConfig, folder: Path) -> harness.Loaded:
         """All rows that have a prompt. Raises DataError."""

@@ -13,7 +13,7 @@ from pydantic_core import PydanticSerializationError
 import harness
 
 from .bad_rows import INVALID
-from .files import read_rows
+from .files import local_files, read_rows
 
 
 class TableConfig(harness.SourceConfig):
@@ -23,6 +23,20 @@ class TableConfig(harness.SourceConfig):
     subset: str | None = None
     revision: str | None = Field(default=None, description="the Hub's branch, tag or commit")
     part: str = Field(default="train", description="the Hub's own split to read from; local files have none")
+
+
+class TableSource(harness.Source):
+    """A source whose rows stand in files or in a data set of the Hub."""
+
+    Config = TableConfig
+
+    def missing(self, config: TableConfig, folder: Path) -> str | None:
+        """Why a local file cannot be read; None for one that can be, and for what may be a Hub id."""
+        try:
+            local_files(config.path, folder, config.subset)
+        except harness.DataError as error:
+            return str(error)
+        return None
 
 
 def load_table(

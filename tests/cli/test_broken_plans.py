@@ -81,6 +81,12 @@ BROKEN: list[tuple[str, str, str, int, str]] = [
     ("unknown suite", "{data: toy.test}", "{suite: saftey}", 36, "evaluate.suites.held.suite: no packaged suite 'saftey'; did you mean \"safety\"?"),
     ("suite of two origins", "{data: toy.test}", "{data: toy.test, suite: safety}", 36, "evaluate.suites.held: a suite comes from exactly one of"),
     ("suite without a file", "{data: toy.test}", "{path: none.jsonl}", 36, "none.jsonl: no such file; paths count from the plan's folder"),
+    ("data without a file", "path: more.jsonl", "path: ../none.parquet", 6, "data.more.path: ../none.parquet: no such file; paths count from the plan's folder"),
+    ("data of no home", "path: more.jsonl", "path: ~nobody-of-this-name/x.jsonl", 6, "data.more.path: ~nobody-of-this-name/x.jsonl: cannot be read: "),
+    ("data of an endless name", "path: more.jsonl", f"path: {'x' * 300}.jsonl", 6, "x.jsonl: cannot be read: File name too long"),
+    ("data as CSV", "path: more.jsonl", "path: more.csv", 6, "data.more.path: more.csv: no such file"),
+    ("data in a folder of none", "path: more.jsonl", "path: .", 6, "data.more.path: .: no .jsonl, .jsonl.gz or .parquet file in this folder"),
+    ("data in a plan", "path: more.jsonl", "path: plan.yaml", 6, "data.more.path: plan.yaml: expected a .jsonl, .jsonl.gz or .parquet file"),
     # slots
     ("slot missing", "    aligner: dpo\n    init: sft\n", "    aligner: dpo\n", 17, "stages.dpo: `init` is missing: dpo takes a model there"),
     ("reward model as init", "    aligner: dpo\n    init: sft", "    aligner: dpo\n    init: reward", 19, "stages.dpo.init: 'reward' is a reward-model, and this slot takes a model"),
@@ -113,6 +119,21 @@ BROKEN: list[tuple[str, str, str, int, str]] = [
     ("base as a stage", "  dpo:\n", "  base:\n", 17, "stages.base: `base` is the starting model; choose another name"),
     ("data and stage of one name", "  dpo:\n", "  toy:\n", 17, "stages.toy: data of this name exist already; rename one"),
     ("data with a dot", "  more:", "  more.all:", 6, "data.more.all: a data set's name has no dot"),
+    # how to train
+    ("loss of nobody", "beta: 0.1", "loss_type: sigmoyd", 21, "stages.dpo.loss_type: there is no 'sigmoyd' here, but sigmoid, robust, ipo, hinge, simpo, orpo; engine: trl has others"),
+    ("loss of nobody in a list", "beta: 0.1", "loss_type: [sigmoid, exo_pair]", 21, "stages.dpo.loss_type: there is no 'exo_pair' here"),
+    ("no loss", "beta: 0.1", "loss_type: []", 21, "stages.dpo.loss_type: name one, or several"),
+    ("a weight too few", "beta: 0.1", "loss_type: [sigmoid, ipo]\n    loss_weights: [1.0]", 22, "stages.dpo.loss_weights: one weight for each loss_type"),
+    ("a weight without a list", "beta: 0.1", "loss_weights: [1.0, 0.5]", 21, "stages.dpo.loss_weights: one weight for each loss_type"),
+    ("simpo of TRL", "beta: 0.1", "engine: trl\n    loss_type: simpo", 22, "stages.dpo.loss_type: TRL's DPOTrainer has neither simpo nor orpo; leave `engine` out"),
+    ("smoothing that nothing reads", "beta: 0.1", "loss_type: ipo\n    label_smoothing: 0.1", 22, "stages.dpo.label_smoothing: only robust, sigmoid, simpo read it"),
+    ("smoothing that TRL does not read", "beta: 0.1", "engine: trl\n    label_smoothing: 0.1", 22, "stages.dpo.label_smoothing: only aot, aot_unpaired, exo_pair, robust read it"),
+    ("smoothing of one half", "beta: 0.1", "label_smoothing: 0.5", 21, "stages.dpo.label_smoothing: input should be less than 0.5"),
+    ("unknown engine", "beta: 0.1", "engine: tlr", 21, "stages.dpo.engine: input should be 'harness' or 'trl', not 'tlr'"),
+    ("argument that only TRL reads", "beta: 0.1", "args: {dataloader_num_workers: 2}", 21, "stages.dpo.args: dataloader_num_workers is not read here; engine: trl reads it; of TrainingArguments optim, "),
+    ("unknown option of lora", "beta: 0.1", "lora: {r: 4, alfa: 8}", 21, 'stages.dpo.lora.alfa: unknown option; did you mean "alpha"?'),
+    ("adapters of no rank", "beta: 0.1", "lora: {r: 0}", 21, "stages.dpo.lora.r: input should be greater than or equal to 1, not 0"),
+    ("adapters of no mapping", "beta: 0.1", "lora: true", 21, "stages.dpo.lora: "),
     # training arguments
     ("unknown argument", "beta: 0.1", "args: {optimm: adamw_torch}", 21, 'stages.dpo.args.optimm: transformers\' TrainingArguments have no such field; did you mean "optim"?'),
     ("argument with an option", "beta: 0.1", "args: {learning_rate: 1.0}", 21, "stages.dpo.args.learning_rate: give it as the stage's own option `learning_rate`"),
@@ -209,6 +230,7 @@ def test_all_problems_are_told_at_once(command: Callable[..., Any], plan_text: s
     assert told == [
         ["plan.yaml:2", "sede"],
         ["plan.yaml:5", "data.toy.limit"],
+        ["plan.yaml:6", "data.more.path"],
         ["plan.yaml:10", "stages.sft.aligner"],
         ["plan.yaml:22", "stages.dpo.betta"],
         ["plan.yaml:23", "stages.dpo.learning_rate"],
@@ -277,6 +299,22 @@ def test_a_plan_that_may_not_be_read(command: Callable[..., Any]) -> None:
     Path("plan.yaml").touch(mode=0)
     outcome = command("check", "plan.yaml")
     assert (outcome.status, outcome.err) == (2, "plan.yaml: cannot be read: Permission denied\n")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_data_that_may_not_be_read(command: Callable[..., Any], plan_text: str) -> None:
+    Path("plan.yaml").write_text(plan_text, encoding="utf-8")
+    Path("more.jsonl").touch(mode=0)
+    outcome = command("check", "plan.yaml")
+    assert outcome.status == 2
+    assert "plan.yaml:6: data.more.path: more.jsonl: cannot be read: Permission denied" in outcome.err
+
+
+def test_what_may_be_a_data_set_of_the_hub_is_no_problem_of_the_plan(command: Callable[..., Any], plan_text: str) -> None:
+    """Whether it is one shows when it is loaded: no plan check asks the network."""
+    Path("plan.yaml").write_text(plan_text.replace("path: more.jsonl", "path: someone/more") + "x: 1\n", encoding="utf-8")
+    outcome = command("check", "plan.yaml")
+    assert [line.split(": ")[1] for line in outcome.err.splitlines()] == ["x"]
 
 
 SETTINGS = [

@@ -140,6 +140,10 @@ def test_check_shows_examples_with_their_loss_masks(home: Path) -> None:
     assert len(learned) == 2  # of sft and of dpo
     assert all(each.endswith("<|eos|>") for each in learned), "the model learns to stop"
     assert not any("<|user|>" in each for each in learned), "the prompt carries no loss"
+    assert done.stdout.count("  prompt, shared by both answers: ") == 3  # of both reward models and of dpo
+    scored = [line for line in done.stdout.splitlines() if "scored at its last token: " in line]
+    assert len(scored) == 4
+    assert all(line.endswith("«<|eos|>»") for line in scored)
 
 
 def test_a_failed_gate_ends_with_status_3(home: Path) -> None:
@@ -165,12 +169,12 @@ def test_a_nan_loss_ends_the_stage_with_one_message(home: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     (message,) = [line for line in done.stderr.splitlines() if line.startswith("dpo: failed:")]
-    assert "loss is nan at step" in message
+    assert "the loss or its gradient is not finite at step" in message
     assert "learning_rate" in message
     run = RunFolder(home / "nan")
     assert run.run()["stages"]["dpo"]["status"] == "failed"
     assert run.run()["stages"]["ppo"]["status"] == "reused"
-    assert "nan at step" in run.report_path.read_text()
+    assert "not finite at step" in run.report_path.read_text()
 
 
 def test_two_runs_at_once_share_the_work(write_plan: Callable[..., Path]) -> None:

@@ -91,11 +91,13 @@ class Recorder(harness.StageContext):
             path.mkdir(parents=True, exist_ok=True)
         self.logged: dict[int, dict[str, float]] = {}
         self.notes: list[str] = []
+        self.rewound: list[int] = []
 
     def log(self, step: int, values: Mapping[str, float], total: int | None = None) -> None:
-        self.logged[step] = dict(values)
+        self.logged[step] = self.logged.get(step, {}) | dict(values)
 
     def rewind(self, step: int) -> None:
+        self.rewound.append(step)
         self.logged = {at: values for at, values in self.logged.items() if at <= step}
 
     def note(self, text: str) -> None:

@@ -183,11 +183,12 @@ def test_an_interrupted_run_ends_with_the_same_bits(kind: str, tmp_path: Path) -
 
     expected, undisturbed = run(tmp_path / "undisturbed")
     assert sorted(undisturbed.logged) == [3, 6, 8]
-    for kills in [(1,), (2,), (5, 3), (8,)]:
+    for kills, gone_on_at in {(1,): [], (2,): [], (5, 3): [4, 6], (8,): [6]}.items():
         found, resumed = run(tmp_path / "-".join(map(str, kills)), *kills)
         assert small.same_bits(found, expected), f"killed at {kills}"
         assert resumed.logged == undisturbed.logged, f"killed at {kills}"
-    assert resumed.notes == ["goes on from its checkpoint at step 6"]
+        assert resumed.rewound == gone_on_at
+        assert resumed.notes == [f"goes on from its checkpoint at step {step}" for step in gone_on_at]
 
 
 def test_dropout_is_on_in_training_and_off_at_the_end(tmp_path: Path) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 import harness
 
@@ -16,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def simpo_loss(chosen: torch.Tensor, rejected: torch.Tensor, beta: float, gamma: float) -> torch.Tensor:
-    """-log sigmoid(beta · (chosen - rejected) - gamma), averaged (Meng et al. 2024, arXiv 2405.14734, equation 6).
+    """-log sigmoid(beta · (chosen - rejected) - gamma), one per pair (Meng et al. 2024, arXiv 2405.14734, equation 6).
 
     `chosen` and `rejected` (B,) are each answer's mean log-probability per token, in nats.
     """
     from torch.nn.functional import logsigmoid
 
-    return -logsigmoid(beta * (chosen - rejected) - gamma).mean()
+    return -logsigmoid(beta * (chosen - rejected) - gamma)
 
 
 class SimPO(harness.Aligner):
@@ -32,56 +30,32 @@ class SimPO(harness.Aligner):
     takes: ClassVar[Mapping[str, str]] = {"init": "model", "data": "preferences"}
     gives = "model"
 
-    class Config(harness.AlignerConfig):
+    class Config(harness.TrainingConfig):
         """Options of the loss."""
 
         beta: float = Field(default=2.0, gt=0, description="how sharply the margin is weighed")
         gamma: float = Field(default=1.0, ge=0, description="the margin to reach, in nats per token times beta")
 
-        @model_validator(mode="after")
-        def _only_what_it_uses(self) -> Self:
-            if self.args or self.gradient_accumulation_steps != 1:
-                raise ValueError("simpo takes neither `args` nor `gradient_accumulation_steps`; leave them out")
-            return self
-
     def run(self, config: Config, inputs: Mapping[str, Any], context: harness.StageContext) -> None:
         """Train on the pairs. Raises DataError when no pair fits into `max_length`."""
-        import torch
-        from transformers import get_scheduler
-
         from harness.engine.chat import tokenize_preferences
-        from harness.engine.likelihood import TokenSequence, answer_logits, chosen_logprobs, collate
-        from harness.engine.models import autocast, load_policy, save_model, seed_everything, use_threads
+        from harness.engine.learning import PairPreference
+        from harness.engine.models import load_policy, save_model, use_threads
+        from harness.engine.pairs import choose_layout, pair_logprobs
+        from harness.engine.preference_losses import PairLogprobs
+        from harness.engine.training import train
+
+        def loss(logprobs: PairLogprobs) -> torch.Tensor:
+            return simpo_loss(*logprobs.averages(), config.beta, config.gamma)
 
         use_threads(context.compute)
-        seed_everything(context.seed)
-        model, tokenizer = load_policy(inputs["init"].path, context.compute)
+        model, tokenizer = load_policy(inputs["init"].path, context.compute, disable_dropout=True)
         pairs, _ = tokenize_preferences(inputs["data"].rows, tokenizer, config.max_length)
         if not pairs:
             raise harness.DataError(f"stage {context.name!r}: no pair fits into max_length: {config.max_length}; raise it")
-        size = min(config.per_device_train_batch_size, len(pairs))
-        steps = config.max_steps if config.max_steps > 0 else math.ceil(config.num_train_epochs * len(pairs) / size)
-        optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        schedule = get_scheduler(config.lr_scheduler_type, optimizer, int(config.warmup_steps), steps)
-        for step in range(1, steps + 1):
-            batch = random.Random(f"{context.seed} {step}").sample(pairs, size)
-            answers = [TokenSequence(pair.prompt_ids, pair.chosen_ids) for pair in batch]
-            answers += [TokenSequence(pair.prompt_ids, pair.rejected_ids) for pair in batch]
-            collated = collate(answers, tokenizer.pad_token_id, context.compute.device)
-            with autocast(context.compute):
-                logits = answer_logits(model, collated)
-            logprobs = torch.zeros(collated.answer_mask.shape, device=logits.device)
-            logprobs[collated.answer_mask] = chosen_logprobs(logits, collated.answer_ids)
-            means = logprobs.sum(1) / collated.answer_mask.sum(1)
-            loss = simpo_loss(means[:size], means[size:], config.beta, config.gamma)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            if step % config.logging_steps == 0 or step == steps:
-                accuracy = (means[:size] > means[size:]).float().mean()
-                context.log(step, {"loss": loss.item(), "accuracy": accuracy.item()}, steps)
+        pad_id, compute = tokenizer.pad_token_id, context.compute
+        layout = choose_layout(model, pair_logprobs, pad_id, compute, config.max_length)
+        train(model, PairPreference(model, pairs, layout, pad_id, compute, loss, config.beta), config, context)
         save_model(model, tokenizer, context.output)
 
 

@@ -1,0 +1,98 @@
+"""`engine: trl` and the own engine train alike: the same losses, the same gradients, the same weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from harness_plugins.aligners.dpo import DPO  # noqa: E402
+from harness_plugins.aligners.reward import RewardModel  # noqa: E402
+from harness_plugins.aligners.sft import SFT  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+from small import Recorder  # noqa: E402
+
+import harness  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+TEXT = "the quick brown fox jumps over lazy dog how are you today what is capital of city light"
+WORDS = TEXT.split()
+ROWS = tuple(
+    harness.Preference(
+        id=str(number),
+        root=str(number),
+        prompt=(harness.Message(role="user", content=" ".join(WORDS[number : number + 1 + number % 4])),),
+        chosen=" ".join(WORDS[-1 - number :: 2]),
+        rejected=" ".join(WORDS[: 2 + number]),
+        margin=number / 10,
+    )
+    for number in range(9)
+)
+ONE_BATCH = {
+    "per_device_train_batch_size": len(ROWS),
+    "max_steps": 2,
+    "learning_rate": 0.5,
+    "lr_scheduler_type": "constant",
+    "max_grad_norm": 0.5,
+    "logging_steps": 1,
+    "args": {"optim": "sgd"},
+}
+"""Two steps over all rows, in which neither engine has a choice. With SGD the weights change by the gradient itself."""
+
+CASES: dict[str, tuple[type[harness.Aligner], dict[str, Any]]] = {
+    "sft": (SFT, {}),
+    "sft-of-both": (SFT, {"answers": "both", "per_device_train_batch_size": 2 * len(ROWS)}),
+    "sft-lora": (SFT, {"lora": {"r": 4}}),
+    "reward": (RewardModel, {}),
+    "reward-margin-centered": (RewardModel, {"margin": True, "center_rewards_coefficient": 0.05}),
+    "reward-lora": (RewardModel, {"lora": {"r": 4}}),
+    "dpo": (DPO, {"beta": 0.5}),
+    "dpo-ipo": (DPO, {"loss_type": "ipo", "beta": 0.5}),
+    "dpo-robust": (DPO, {"loss_type": "robust", "label_smoothing": 0.2}),
+    "dpo-several": (DPO, {"loss_type": ["sigmoid", "hinge"], "loss_weights": [0.8, 0.3]}),
+    "dpo-lora": (DPO, {"lora": {"r": 4}, "beta": 0.5}),
+}
+
+
+class Stage(Recorder):
+    """A context that keeps what is worth computing once in a folder of its own."""
+
+    def keep(self, what: str, identity: Any, build: Any) -> Path:
+        build(self.output)
+        return self.output
+
+
+def train(kind: str, engine: str, base: Path, folder: Path) -> tuple[Stage, dict[str, Any]]:
+    aligner, options = CASES[kind]
+    context = Stage(folder)
+    inputs = {
+        "init": harness.Artifact("base", "model", base, "1"),
+        "data": harness.Dataset("rows", "preferences", ROWS, "2"),
+    }
+    aligner().run(aligner.Config(**ONE_BATCH | options | {"engine": engine}), inputs, context)
+    return context, load_file(context.output / "model.safetensors")
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_both_engines_train_alike(kind: str, base: Path, tmp_path: Path) -> None:
+    (own, weights), (trl, expected) = (train(kind, engine, base, tmp_path / engine) for engine in ("harness", "trl"))
+    for step in (1, 2):
+        for name in ("loss", "grad_norm", "learning_rate"):
+            assert own.logged[step][name] == pytest.approx(trl.logged[step][name], rel=1e-4, abs=1e-6), f"{name} at {step}"
+    assert weights.keys() == expected.keys()
+    assert max(float((weights[name] - expected[name]).abs().max()) for name in weights) < 1e-4
+    start = load_file(base / "model.safetensors")
+    moved = max(float((weights[name] - start[name]).abs().max()) for name in weights if name in start)
+    assert moved > 1e-2, "without a change there would be nothing to compare"
+    assert own.logged[1]["loss"] != own.logged[2]["loss"]
+
+
+def test_what_dpo_logs_is_what_trl_logs(base: Path, tmp_path: Path) -> None:
+    own, trl = (train("dpo", engine, base, tmp_path / engine)[0].logged[2] for engine in ("harness", "trl"))
+    names = [name for name in own if name.startswith(("rewards/", "logps/"))]
+    assert len(names) == 6
+    for name in names:
+        assert own[name] == pytest.approx(trl[name], rel=1e-3, abs=1e-4), name
