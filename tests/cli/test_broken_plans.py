@@ -209,6 +209,7 @@ def test_the_plan_itself_is_valid(command: Callable[..., Any], plan_text: str) -
 
 def test_the_outline_says_which_judge_fills_a_slot(command: Callable[..., Any], plan_text: str) -> None:
     Path("plan.yaml").write_text(plan_text.replace("reward: reward", "reward: {judge: toy-truth}"), encoding="utf-8")
+    Path("more.jsonl").write_text('{"prompt": "Why?"}\n', encoding="utf-8")
     outcome = command("check", "plan.yaml")
     assert outcome.status == 0
     assert "ppo(init=sft, data=toy.train, reward=judge toy-truth)" in outcome.out

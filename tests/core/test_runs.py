@@ -15,7 +15,7 @@ from harness import cli
 PLAN = """\
 name: unread
 base: {type: tiny}
-data: {mine: {source: preferences, path: missing.jsonl}}
+data: {mine: {source: preferences, path: broken.jsonl}}
 stages: {sft: {aligner: sft, init: base, data: mine}}
 """
 
@@ -47,10 +47,11 @@ def _terminate_as_before() -> Iterator[None]:
 
 def test_data_that_cannot_be_read_end_the_run_with_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "plan.yaml").write_text(PLAN)
+    (tmp_path / "broken.jsonl").write_text("{")
     with pytest.raises(SystemExit) as ended:
         cli.main(["run", str(tmp_path / "plan.yaml"), "--out", str(tmp_path / "run"), "--store", str(tmp_path / "store")])
     assert ended.value.code == 1
-    reason = "data.mine: missing.jsonl: no such file"
+    reason = "broken.jsonl:1: not valid JSON"
     assert reason in capsys.readouterr().err
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["status"] == "failed"
@@ -60,6 +61,7 @@ def test_data_that_cannot_be_read_end_the_run_with_a_report(tmp_path: Path, caps
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "plan.yaml").write_text(PLAN)
+    (tmp_path / "broken.jsonl").write_text("{")
     with pytest.raises(SystemExit) as ended:
         cli.main(["run", str(tmp_path / "plan.yaml"), "--out", str(tmp_path), "--store", str(tmp_path / "store")])
     assert ended.value.code == 2

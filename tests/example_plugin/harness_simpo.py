@@ -99,7 +99,7 @@ class Complete(harness.Metric):
 
 def worse_than_a_coin(readings: harness.Readings) -> harness.Finding | None:
     """Whether the last five logged accuracies, in the mean, are no better than a coin's."""
-    recent = harness.spread(readings.last("accuracy", 5))
+    recent = harness.spread(readings.last("rewards/accuracies", 5))
     if recent.high >= 0.5:
         return None
     return harness.Finding(recent.mean, f"it prefers the chosen answer in {recent.mean:.0%} of its training pairs")
@@ -112,10 +112,10 @@ def harness_health_rules() -> list[harness.Rule]:
             aligner="simpo",
             name="accuracy",
             look=worse_than_a_coin,
-            scalars=("accuracy",),
+            scalars=("rewards/accuracies",),
             needs=5,
             after=0.5,
-            threshold="the 95 % interval of accuracy, mean of the last 5 logged values, reaches 50 %",
+            threshold="the 95 % interval of rewards/accuracies, mean of the last 5 logged values, reaches 50 %",
             advice="Check that chosen and rejected are not swapped.",
         )
     ]
