@@ -87,16 +87,20 @@ def test_a_step_does_not_depend_on_how_it_is_cut(kind: str, tmp_path: Path, monk
 def test_the_loss_of_sft_is_a_mean_over_the_answer_tokens_of_the_step(tmp_path: Path) -> None:
     """Not a mean of the means of micro-batches, in which a short answer's tokens would count for more."""
     model, rows = small.llama(), small.conversations(ROWS)
-    total, tokens = 0.0, 0
+    start = small.weights(model)
+    logprobs = []
     for row in rows:
         ids = torch.tensor([[*row.prompt_ids, *row.answer_ids]])
-        with torch.no_grad():
-            logprobs = model(ids).logits.log_softmax(-1)[0, len(row.prompt_ids) - 1 : -1]
-        total -= float(logprobs.gather(-1, torch.tensor(row.answer_ids)[:, None]).sum())
-        tokens += len(row.answer_ids)
-    _, context = train("sft", tmp_path, max_steps=1, per_device_train_batch_size=3, gradient_accumulation_steps=4)
-    assert context.logged[1]["loss"] == pytest.approx(total / tokens, rel=1e-5)
+        found = model(ids).logits.log_softmax(-1)[0, len(row.prompt_ids) - 1 : -1]
+        logprobs.append(found.gather(-1, torch.tensor(row.answer_ids)[:, None]).flatten())
+    loss = -torch.cat(logprobs).mean()
+    loss.backward()
+    cut = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 4}
+    after, context = train("sft", tmp_path, **PLAIN_SGD, **cut)
+    assert context.logged[1]["loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert context.logged[1]["num_tokens"] == sum(len(row.prompt_ids) + len(row.answer_ids) for row in rows)
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(start[name] - after[name], parameter.grad, atol=1e-5), name
 
 
 def test_every_pass_takes_every_row_once_in_an_order_of_its_own(tmp_path: Path) -> None:
