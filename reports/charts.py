@@ -183,7 +183,9 @@ def swept(name: str, lines: Sequence[Line], option: str, label: str, null: float
     names = {value: point.label for line in lines for value, point in line.points}
     numbers = not any(isinstance(value, str | bool) for value in values)
     places = {value: float(value) if numbers else float(place) for place, value in enumerate(values)}
-    with _figure(3.6, 2.5, 0.17, 0.05, 0.07, 0.2) as (axes, buffer):
+    legend = 0.17 * len(lines) if len(lines) > 1 else 0.0
+    height = 2.5 + legend
+    with _figure(3.6, height, 0.17, 0.05, (0.15 + legend) / height, 0.5 / height) as (axes, buffer):
         if numbers and min(values) > 0 and max(values) >= 10 * min(values):
             axes.set_xscale("log")
         if null is not None:
@@ -212,7 +214,8 @@ def swept(name: str, lines: Sequence[Line], option: str, label: str, null: float
         axes.set_ylabel(label)
         axes.grid(axis="y")
         if len(lines) > 1:
-            axes.legend(fontsize=8)
+            # Above the axes: no place inside is surely free of points.
+            axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, labelspacing=0.25)
     return _inline(buffer.getvalue(), name, f"{label} over {option}", description)
 
 
