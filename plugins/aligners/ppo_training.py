@@ -60,7 +60,7 @@ from harness.engine.models import (
     use_threads,
 )
 from harness.engine.objectives import KLController, entropies, k1, k3, policy_terms, value_terms
-from harness.engine.optimization import make_optimizer, make_scheduler
+from harness.engine.optimization import advance, make_optimizer, make_scheduler
 from harness.engine.rollouts import (
     RewardScaling,
     Rollout,
@@ -142,7 +142,7 @@ class PPOTraining:
             targets, measured = self.estimate(rollout)
             measured |= described | self.update(step, rollout, targets)
             for scheduler in self.schedulers:
-                scheduler.step()
+                advance(scheduler, -measured["reward"])  # what it should make small
             if step % self.config.logging_steps == 0 or step == self.steps:
                 self.context.log(step, measured | {"num_tokens": self.tokens}, self.steps)
             if step % self.config.save_steps == 0 and step < self.steps:
