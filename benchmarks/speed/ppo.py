@@ -159,7 +159,8 @@ def make_world(folder: Path) -> None:
     command = [sys.executable, "-m", "harness", "run", "quickstart", "--only", "reward"]
     subprocess.run([*command, "--out", str(run), "--store", str(folder / "store")], check=True)
     stages = json.loads((run / "run.json").read_text(encoding="utf-8"))["stages"]
-    paths = {name: folder / "store" / stages[name]["key"][:2] / stages[name]["key"] for name in ("sft", "reward")}
+    keys = {name: str(stages[name]["key"]) for name in ("sft", "reward")}
+    paths = {name: folder / "store" / key[:2] / key for name, key in keys.items()}
     graph = _graph()
     compute, data = resolve_compute(graph.plan), DataSets(graph).get("toy.train")
     policy, tokenizer = load_policy(paths["sft"], compute)

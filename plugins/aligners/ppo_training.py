@@ -26,7 +26,7 @@ from harness.engine.advantages import (
     masked_whiten,
     token_rewards,
 )
-from harness.engine.batching import length_batches
+from harness.engine.batching import cheapest_batches
 from harness.engine.chat import decode_answer, stop_ids, tokenize_prompts
 from harness.engine.checkpoints import load_checkpoint, save_checkpoint
 from harness.engine.critic import critic_from, head_values, load_value_head, save_value_head
@@ -60,7 +60,7 @@ from harness.engine.models import (
     use_threads,
 )
 from harness.engine.objectives import KLController, entropies, k1, k3, policy_terms, value_terms
-from harness.engine.optimization import make_optimizer, make_scheduler
+from harness.engine.optimization import advance, make_optimizer, make_scheduler
 from harness.engine.rollouts import (
     RewardScaling,
     Rollout,
@@ -72,6 +72,7 @@ from harness.engine.rollouts import (
     repeated_answers,
 )
 from harness.engine.score import score_sequences
+from harness.engine.training import MAX_TOKENS, OVERHEAD
 
 if TYPE_CHECKING:
     from .ppo import PPOConfig
@@ -141,7 +142,7 @@ class PPOTraining:
             targets, measured = self.estimate(rollout)
             measured |= described | self.update(step, rollout, targets)
             for scheduler in self.schedulers:
-                scheduler.step()
+                advance(scheduler, -measured["reward"])  # what it should make small
             if step % self.config.logging_steps == 0 or step == self.steps:
                 self.context.log(step, measured | {"num_tokens": self.tokens}, self.steps)
             if step % self.config.save_steps == 0 and step < self.steps:
@@ -264,8 +265,9 @@ class PPOTraining:
         sums = torch.zeros(len(MEASURED), device=self.compute.device)
         sequences = [rollout.sequences[row] for row in rows.tolist()]
         lengths = [len(sequence.prompt_ids) + len(sequence.answer_ids) for sequence in sequences]
+        overhead = OVERHEAD.get(torch.device(self.compute.device).type, 1024)
         with autocast_cache():
-            for part in length_batches(lengths, config.per_device_train_batch_size, max_tokens=2**31):
+            for part in cheapest_batches(lengths, config.per_device_train_batch_size, MAX_TOKENS, overhead):
                 sums += self._micro_batch(rollout, targets, rows[part], count)
 
         measured = dict(zip(MEASURED, (sums / count).tolist(), strict=True))

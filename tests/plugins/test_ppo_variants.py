@@ -216,6 +216,7 @@ def test_a_policy_with_adapters_is_saved_merged_and_opens_like_any_other(inputs,
     [
         {"args": {"optim": "adafactor"}},
         {"args": {"optim": "sgd"}, "lr_scheduler_type": "constant_with_warmup", "warmup_steps": 1},
+        {"lr_scheduler_type": "reduce_lr_on_plateau"},
         {"lr_scheduler_type": "cosine_with_min_lr", "args": {"lr_scheduler_kwargs": {"min_lr_rate": 0.5}}},
     ],
 )
