@@ -86,7 +86,7 @@ def read_prompts(data: Path | None, folder: Path) -> list[tuple[list[dict[str, s
 
         source = HHRLHF()
         pairs = source.load(source.Config(path=str(data.resolve())), folder).rows
-        rows = [(pair.prompt, pair.chosen) for pair in pairs]  # type: ignore[union-attr]
+        rows = [(pair.prompt, pair.chosen) for pair in pairs if isinstance(pair, harness.Preference)]
     else:
         suites = importlib.resources.files("harness_benchmarks.suites")
         prompts = []

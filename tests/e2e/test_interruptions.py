@@ -37,7 +37,7 @@ def checkpoint(folder: Path, pattern: str) -> Callable[[], bool]:
     return lambda: any((folder / "runs" / ".store").glob(f"*/.*.partial/checkpoints/{pattern}"))
 
 
-@pytest.mark.parametrize("pattern", ["checkpoint-10/complete.json", "step-00000002/checkpoint.json"])
+@pytest.mark.parametrize("pattern", ["step-00000010/checkpoint.json", "step-00000002/checkpoint.json"])
 def test_a_killed_trainer_goes_on_from_its_checkpoint(home: Path, write_plan: Callable[..., Path], pattern: str) -> None:
     folder = write_plan().parent
     process = start(folder)
@@ -54,14 +54,15 @@ def test_a_killed_trainer_goes_on_from_its_checkpoint(home: Path, write_plan: Ca
 def test_a_damaged_checkpoint_is_passed_over(home: Path, write_plan: Callable[..., Path]) -> None:
     folder = write_plan().parent
     process = start(folder)
-    wait_for(process, checkpoint(folder, "checkpoint-20/complete.json"))
+    wait_for(process, checkpoint(folder, "step-00000020/checkpoint.json"))
     process.kill()
     process.communicate()
-    (weights,) = (folder / "runs" / ".store").glob("*/.*.partial/checkpoints/checkpoint-20/model.safetensors")
-    weights.write_bytes(weights.read_bytes()[:-100])
+    before, newest = sorted((folder / "runs" / ".store").glob("*/.*.partial/checkpoints/step-*"))
+    state = newest / "state.pt"
+    state.write_bytes(state.read_bytes()[:-100])
     done = harness(folder, "run", "plan.yaml", "--out", "run")
     assert done.returncode == 0, done.stderr
-    assert "goes on from its checkpoint at step 10" in done.stderr
+    assert f"goes on from its checkpoint at step {int(before.name.removeprefix('step-'))}\n" in done.stderr
     assert estimates(folder / "run") == estimates(home / "first")
 
 
@@ -69,7 +70,7 @@ def test_a_damaged_checkpoint_is_passed_over(home: Path, write_plan: Callable[..
 def test_an_interrupted_run_says_how_to_go_on(write_plan: Callable[..., Path], number: signal.Signals) -> None:
     folder = write_plan().parent
     process = start(folder)
-    wait_for(process, checkpoint(folder, "checkpoint-10/complete.json"))
+    wait_for(process, checkpoint(folder, "step-00000010/checkpoint.json"))
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
