@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = ["run", options.plan, "--out", str(out), "--store", str(options.store), "--set", f"seed={seed}"]
         settings = [each for setting in options.settings for each in ("--set", setting)]
         status = subprocess.run(
-            [sys.executable, "-m", "harness", *command, *settings], stdout=sys.stderr, check=False
+            [sys.executable, "-m", "harness", *command, *settings], stdout=subprocess.DEVNULL, check=False
         ).returncode
         # A gate that is not met (3) says nothing against the run's health; a run that did not come to its end does.
         if status not in (0, 3):

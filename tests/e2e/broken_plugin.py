@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from harness_plugins.aligners.dpo import DPO
 from harness_plugins.aligners.ppo import PPO
+from harness_plugins.aligners.reward import RewardModel
 
 import harness
 
@@ -23,6 +24,27 @@ class WrongSignDPO(DPO):
         super().run(config.model_copy(update={"label_smoothing": 1.0}), inputs, context)
 
 
+class LostHeadReward(RewardModel):
+    """A reward model whose head is not saved, as happens to a head beside an adapter: what is read back is a fresh one."""
+
+    name = "reward-lost-head"
+
+    def run(self, config: Any, inputs: Mapping[str, Any], context: harness.StageContext) -> None:
+        """Train as ever, and save another head."""
+        from harness.engine import models
+
+        def save(save_model: Any) -> Any:
+            def without_head(model: Any, *arguments: Any) -> None:
+                broken = copy.deepcopy(model)
+                models.score_head(broken).reset_parameters()
+                save_model(broken, *arguments)
+
+            return without_head
+
+        with _replaced(models, "save_model", save):
+            super().run(config, inputs, context)
+
+
 class StaleSamplerPPO(PPO):
     """PPO whose sampler keeps the weights that it began with, as an inference engine does that is never sent new ones."""
 
@@ -30,26 +52,57 @@ class StaleSamplerPPO(PPO):
 
     def run(self, config: Any, inputs: Mapping[str, Any], context: harness.StageContext) -> None:
         """Train on answers that another model wrote."""
-        with _stale_sampler():
+        from harness_plugins.aligners import ppo_training
+
+        def stale(generate: Any) -> Any:
+            first: list[Any] = []
+
+            def from_first(model: Any, *arguments: Any, **options: Any) -> Any:
+                if not first:
+                    first.append(copy.deepcopy(model))
+                return generate(first[0], *arguments, **options)
+
+            return from_first
+
+        with _replaced(ppo_training, "generate", stale):
             super().run(config, inputs, context)
 
 
+class RawAdvantagePPO(PPO):
+    """PPO that leaves advantages at the scale of the rewards, instead of whitening them."""
+
+    name = "ppo-raw-advantages"
+
+    def run(self, config: Any, inputs: Mapping[str, Any], context: harness.StageContext) -> None:
+        """Train on advantages of any size."""
+        from harness_plugins.aligners import ppo_training
+
+        def raw(_: Any) -> Any:
+            return lambda values, *_, **__: values
+
+        with _replaced(ppo_training, "masked_whiten", raw):
+            super().run(config, inputs, context)
+
+
+class WrongEntropyPPO(PPO):
+    """PPO whose entropy bonus has the wrong sign: it pays for certainty."""
+
+    name = "ppo-wrong-entropy"
+
+    def run(self, config: Any, inputs: Mapping[str, Any], context: harness.StageContext) -> None:
+        """Train with the coefficient turned round."""
+        super().run(config.model_copy(update={"entropy_coef": -config.entropy_coef}), inputs, context)
+
+
 @contextmanager
-def _stale_sampler() -> Iterator[None]:
-    from harness_plugins.aligners import ppo_training
-
-    fresh, first = ppo_training.generate, []
-
-    def generate(model: Any, *arguments: Any, **options: Any) -> Any:
-        if not first:
-            first.append(copy.deepcopy(model))
-        return fresh(first[0], *arguments, **options)
-
-    ppo_training.generate = generate
+def _replaced(module: Any, name: str, wrap: Callable[[Any], Any]) -> Iterator[None]:
+    """A function of a module, wrapped while this is open."""
+    original = getattr(module, name)
+    setattr(module, name, wrap(original))
     try:
         yield
     finally:
-        ppo_training.generate = fresh
+        setattr(module, name, original)
 
 
 class Brevity(harness.ScoringJudge):
@@ -71,7 +124,7 @@ class Brevity(harness.ScoringJudge):
 
 @harness.hookimpl
 def harness_aligners() -> list[type[harness.Aligner]]:
-    return [WrongSignDPO, StaleSamplerPPO]
+    return [LostHeadReward, WrongSignDPO, StaleSamplerPPO, RawAdvantagePPO, WrongEntropyPPO]
 
 
 @harness.hookimpl
