@@ -185,16 +185,26 @@ def source_hash(module: str) -> str:
 
 
 def _closure(module: str, seen: dict[str, bytes]) -> dict[str, bytes]:
-    path = _source_path(module)
-    if module in seen or path is None:
+    found = _read(module)
+    if module in seen or found is None:
         return seen
-    seen[module] = path.read_bytes()
+    seen[module], names = found
     parts = module.split(".")
     own = parts[:2] if parts[0] == "harness" else parts[:1]
-    for name in _imports(seen[module], module if path.name == "__init__.py" else module.rpartition(".")[0]):
+    for name in names:
         if name.split(".")[: len(own)] == own or name.startswith("harness.engine"):
             _closure(name, seen)
     return seen
+
+
+@cache
+def _read(module: str) -> tuple[bytes, tuple[str, ...]] | None:
+    """A module's source and the names that it imports; None for what is no module in Python source."""
+    path = _source_path(module)
+    if path is None:
+        return None
+    source = path.read_bytes()
+    return source, tuple(_imports(source, module if path.name == "__init__.py" else module.rpartition(".")[0]))
 
 
 def _imports(source: bytes, package: str) -> Iterator[str]:
