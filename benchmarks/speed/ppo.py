@@ -198,13 +198,14 @@ def open_world(folder: Path, threads: int) -> World:
 
 def run_side(world: World, python: str, side: str, name: str, seed: int, steps: int, keep: Sequence[int]) -> dict[str, Any]:
     """One run of one side in a process of its own. Raises CalledProcessError if it fails."""
+    outcome = world.folder / f"{side}-{name}.json"
     settings = {
         "folder": str(world.folder),
         "init": str(world.init),
         "reward": str(world.reward),
         "prompts": str(world.prompts),
         "output": str(world.folder / side / name),
-        "result": str(world.folder / f"{side}-{name}.json"),
+        "result": str(outcome),
         "options": {**OPTIONS, "max_steps": steps},
         "threads": world.compute.threads,
         "seed": seed,
@@ -215,7 +216,7 @@ def run_side(world: World, python: str, side: str, name: str, seed: int, steps: 
     ours = [sys.executable, "-m", "harness_benchmarks.speed.ppo", "--worker", str(path)]
     peers = [python, str(Path(__file__).with_name("trl_ppo.py")), str(path)]
     subprocess.run(ours if side == "harness" else peers, check=True, stdout=subprocess.DEVNULL)
-    result: dict[str, Any] = json.loads(Path(settings["result"]).read_text(encoding="utf-8"))
+    result: dict[str, Any] = json.loads(outcome.read_text(encoding="utf-8"))
     return result
 
 
