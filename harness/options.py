@@ -1,0 +1,109 @@
+"""Options as a plan gives them: what every component shares, and what training and sampling add."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Options(BaseModel):
+    """Options of a component as a plan gives them; unknown keys, NaN and infinity are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class TinyBase(Options):
+    """A fresh Llama-architecture model with a tokenizer trained on the plan's data."""
+
+    type: Literal["tiny"]
+    hidden_size: int = Field(default=128, ge=8)
+    num_hidden_layers: int = Field(default=3, ge=1)
+    num_attention_heads: int = Field(default=4, ge=1)
+    intermediate_size: int = Field(default=384, ge=8)
+    vocab_size: int = Field(default=1024, ge=300)
+    max_position_embeddings: int = Field(default=512, ge=32)
+
+    @model_validator(mode="after")
+    def _heads(self) -> TinyBase:
+        if self.hidden_size % (2 * self.num_attention_heads):
+            raise ValueError("hidden_size must be a multiple of twice num_attention_heads")
+        return self
+
+
+class AlignerConfig(Options):
+    """Options that every aligner understands, by the names of transformers' TrainingArguments.
+
+    `args` passes any other field of TrainingArguments through.
+    """
+
+    learning_rate: float = Field(default=1e-5, gt=0, description="the highest of the schedule")
+    num_train_epochs: float = Field(default=1.0, gt=0, description="passes over the data")
+    max_steps: int = Field(default=-1, ge=-1, description="optimiser steps, where above 0; overrides num_train_epochs")
+    per_device_train_batch_size: int = Field(default=8, ge=1, description="rows at a time")
+    gradient_accumulation_steps: int = Field(default=1, ge=1, description="batches per optimiser step")
+    warmup_steps: float = Field(default=0.0, ge=0, description="a number of steps, or below 1 a share of them")
+    lr_scheduler_type: str = Field(default="linear", description="as transformers names it")
+    weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm")
+    max_length: int = Field(
+        default=1024,
+        ge=8,
+        description="tokens of prompt and answer; the prompt's oldest turns are cut first, the answer never",
+    )
+    logging_steps: int = Field(default=10, ge=1, description="log scalars every so many steps")
+    save_steps: int = Field(default=100, ge=1, description="write a checkpoint every so many steps")
+    args: dict[str, Any] = Field(default_factory=dict, description="any other field of transformers' TrainingArguments")
+
+
+class LoraOptions(Options):
+    """Low-rank adapters instead of all weights (Hu et al., 2022)."""
+
+    r: int = Field(default=16, ge=1, description="rank")
+    alpha: float = Field(default=32, gt=0, description="an adapter's output is scaled by alpha / r")
+    target_modules: str | list[str] = Field(
+        default="all-linear",
+        description="last names of the layers to adapt, such as q_proj; all-linear is all but the output layer",
+    )
+
+
+ENGINE_ARGUMENTS = (
+    "optim",
+    "optim_args",
+    "optim_target_modules",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "lr_scheduler_kwargs",
+    "activation_checkpointing",
+    "activation_checkpointing_kwargs",
+    "torch_compile",
+    "torch_compile_backend",
+    "torch_compile_mode",
+)
+"""The fields of TrainingArguments that `harness.engine` reads from `args`."""
+
+
+class TrainingConfig(AlignerConfig):
+    """Options of an aligner that trains with `harness.engine`: it can train adapters, and reads ENGINE_ARGUMENTS."""
+
+    lora: LoraOptions | None = Field(default=None, description="train low-rank adapters; {} for the defaults")
+
+    @model_validator(mode="after")
+    def _arguments(self) -> TrainingConfig:
+        unread = sorted(set(self.args) - set(ENGINE_ARGUMENTS))
+        if unread and getattr(self, "engine", "harness") == "harness":
+            trl = "; engine: trl reads it" if "engine" in type(self).model_fields else ""
+            raise ValueError(
+                f"args: {unread[0]} is not read here{trl}; of TrainingArguments {', '.join(ENGINE_ARGUMENTS)} are"
+            )
+        return self
+
+
+class GenerateOptions(Options):
+    """How answers are sampled. Temperature 0 is greedy decoding."""
+
+    max_new_tokens: int = Field(default=128, ge=1, description="the longest answer")
+    temperature: float = Field(default=1.0, ge=0, description="0 takes the likeliest token")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="nucleus sampling; 1 is none")
+    backend: str = Field(default="transformers", description="what turns prompts into answers")
