@@ -73,7 +73,7 @@ def test_the_wheel_has_its_command_its_plugins_and_its_licence(distributions: Pa
         metadata = archive.read(f"{info}/METADATA").decode()
         licence = archive.read(f"{info}/licenses/LICENSE").decode()
     assert "harness = harness.cli:main" in entry_points
-    assert entry_points.count(" = harness_plugins.") == 5
+    assert entry_points.count(" = harness_plugins.") == 6
     assert "Requires-Python: >=3.11" in metadata
     assert "Apache License" in licence
 
