@@ -291,13 +291,13 @@ def compare_speed(world: World, python: str, repeats: int, steps: int) -> None:
     )
 
 
-def compare_quality(world: World, python: str, seeds: int) -> None:
+def compare_quality(world: World, python: str, seeds: Sequence[int]) -> None:
     """Print, for each seed and side, how the run ended, and the true reward of both at the largest KL that both reached."""
     baseline, _ = answer_held_out(world, world.init)
     print(f"sft: true reward {statistics.fmean(baseline):.2f} on {len(baseline)} held-out prompts\n")
     print("| seed | side | diverged | win rate against sft | KL | true reward | true reward at the common KL |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for seed in range(seeds):
+    for seed in seeds:
         curves: dict[str, list[Quality]] = {}
         for side in ("harness", "trl"):
             try:
@@ -331,6 +331,7 @@ def main() -> None:
     parser.add_argument("--peer-python", help="the interpreter of the environment with TRL 1.12")
     parser.add_argument("--folder", type=Path, help="keep models and results there, and reuse its world")
     parser.add_argument("--seeds", type=int, default=1, help="runs per side whose policies are measured; 0 for none")
+    parser.add_argument("--first-seed", type=int, default=0, help="of those runs, to go on with a --folder")
     parser.add_argument("--repeats", type=int, default=3, help="runs per side that are timed; 0 for none")
     parser.add_argument("--steps", type=int, default=6, help="iterations of a run that is timed")
     parser.add_argument("--threads", type=int, default=2, help="of torch, on both sides")
@@ -353,7 +354,8 @@ def main() -> None:
         if arguments.repeats:
             compare_speed(world, arguments.peer_python, arguments.repeats, arguments.steps)
         if arguments.seeds:
-            compare_quality(world, arguments.peer_python, arguments.seeds)
+            first = arguments.first_seed
+            compare_quality(world, arguments.peer_python, range(first, first + arguments.seeds))
 
 
 if __name__ == "__main__":

@@ -260,3 +260,22 @@ def test_sft_on_conversations_against_the_base_itself(tmp_path: Path) -> None:
     found = {(each["model"], each["metric"], each["baseline"]) for each in estimates(tmp_path / "run")}
     assert {("base", "length", None), ("sft", "length", "base"), ("sft", "kl", None)} <= found
     assert ("base", "kl", None) not in found, "the base has no reference"
+
+
+def test_a_judge_may_give_the_reward_of_ppo(home: Path) -> None:
+    setting = "stages.ppo.reward={judge: reward-model, model: referee, max_length: 200}"
+    done = harness(home, "run", "plan.yaml", "--out", "judged", "--only", "ppo", "--set", setting)
+    assert done.returncode == 0, done.stderr
+    stages = RunFolder(home / "judged").run()["stages"]
+    assert {name: stage["status"] for name, stage in stages.items()} == {
+        "base": "reused", "sft": "reused", "reward": "reused", "referee": "reused", "ppo": "done"
+    }  # fmt: skip
+    assert "judge 'referee' uses 'referee', and 'ppo' was trained against it" in done.stderr
+    card = (home / "runs" / ".store" / stages["ppo"]["key"][:2] / stages["ppo"]["key"] / "README.md").read_text()
+    assert "- reward: judge reward-model(model=referee)" in card
+    again = harness(home, "run", "plan.yaml", "--out", "judged-again", "--only", "ppo", "--set", setting)
+    assert "computed nothing" in again.stderr
+    other = harness(home, "run", "plan.yaml", "--only", "ppo", "--out", "other", "--set", setting.replace("200", "201"))
+    assert RunFolder(home / "other").run()["stages"]["ppo"]["status"] == "done", other.stderr
+    scores = [each.value for each in RunFolder(home / "judged").scalars() if each.name == "unscored"]
+    assert scores == [0.0] * 6
