@@ -72,7 +72,7 @@ def far_from_reference(readings: Readings) -> Finding | None:
     """Whether it is shown to be far from its reference."""
     for each in readings.levels("kl"):
         if each.low > KL:
-            text = f"its KL on {each.suite} is {each.value:.3g} nats per answer, {each.low:.3g} to {each.high:.3g}"
+            text = f"its KL on `{each.suite}` is {each.value:.3g} nats per answer, {each.low:.3g} to {each.high:.3g}"
             return Finding(each.value, text)
     return None
 
@@ -87,8 +87,8 @@ def length_drift(readings: Readings) -> Finding | None:
         shares = [end / before for end in (each.value, each.low, each.high)]
         if shares[1] > DRIFT or shares[2] < -DRIFT:
             text = (
-                f"its answers on {each.suite} are {abs(shares[0]):.0%} {'longer' if shares[0] > 0 else 'shorter'} than those of "
-                f"{each.baseline}, {shares[1]:+.0%} to {shares[2]:+.0%}"
+                f"its answers on `{each.suite}` are {abs(shares[0]):.0%} {'longer' if shares[0] > 0 else 'shorter'} than those of "
+                f"`{each.baseline}`, {shares[1]:+.0%} to {shares[2]:+.0%}"
             )
             return Finding(shares[0], text)
     return None

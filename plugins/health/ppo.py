@@ -49,8 +49,8 @@ def score_up_judge_down(readings: Readings) -> Finding | None:
     for each in readings.against("reward"):
         if each.high < 0:
             text = (
-                f"its score rose by {rise:.3g} while {each.judge}, on {each.suite}, sees a loss of {-each.value:.3g} against "
-                f"{each.baseline} ({each.low:.3g} to {each.high:.3g})"
+                f"its score rose by {rise:.3g} while `{each.judge}`, on `{each.suite}`, sees a loss of {-each.value:.3g} against "
+                f"`{each.baseline}` ({each.low:.3g} to {each.high:.3g})"
             )
             return Finding(each.value, text)
     return None
@@ -63,8 +63,8 @@ def score_up_wins_down(readings: Readings) -> Finding | None:
     for each in readings.against("win-rate"):
         if each.high < 0.5:
             text = (
-                f"its score rose by {rise:.3g} while it wins {each.value:.1%} against {each.baseline} on {each.suite} by "
-                f"{each.judge} ({each.low:.1%} to {each.high:.1%})"
+                f"its score rose by {rise:.3g} while it wins {each.value:.1%} against `{each.baseline}` on `{each.suite}` by "
+                f"`{each.judge}` ({each.low:.1%} to {each.high:.1%})"
             )
             return Finding(each.value, text)
     return None
@@ -89,8 +89,8 @@ def score_up_evaluated_diversity_down(readings: Readings) -> Finding | None:
     for each in readings.against("distinct-2"):
         if each.high < -LESS_DIVERSE:
             text = (
-                f"its score rose by {rise:.3g} while the share of distinct bigrams in an answer on {each.suite} is "
-                f"{-each.value:.3g} lower than that of {each.baseline} ({each.low:.3g} to {each.high:.3g})"
+                f"its score rose by {rise:.3g} while the share of distinct bigrams in an answer on `{each.suite}` is "
+                f"{-each.value:.3g} lower than that of `{each.baseline}` ({each.low:.3g} to {each.high:.3g})"
             )
             return Finding(each.value, text)
     return None
@@ -121,7 +121,7 @@ def evaluated_repeated_answers(readings: Readings) -> Finding | None:
     for each in readings.against("distinct-answers"):
         if each.high < -REPEATED:
             text = (
-                f"{-each.value:.0%} more of its answers on {each.suite} equal another one's than of {each.baseline}'s "
+                f"{-each.value:.0%} more of its answers on `{each.suite}` equal another one's than of `{each.baseline}`'s "
                 f"({-each.high:.0%} to {-each.low:.0%})"
             )
             return Finding(-each.value, text)
@@ -152,14 +152,14 @@ def oscillating(name: str) -> Callable[[Readings], Finding | None]:
 def high_kl(readings: Readings) -> Finding | None:
     """Whether the rollouts are far from the reference."""
     now = fmean(readings.last("kl", 3))
-    return Finding(now, f"its KL is {now:.3g} nats per answer") if now > KL else None
+    return Finding(now, f"its KL is {now:.4g} nats per answer") if now > KL else None
 
 
 def evaluated_high_kl(readings: Readings) -> Finding | None:
     """Whether the evaluated answers are shown to be far from the reference."""
     for each in readings.levels("kl"):
         if each.low > KL:
-            text = f"its KL on {each.suite} is {each.value:.3g} nats per answer, {each.low:.3g} to {each.high:.3g}"
+            text = f"its KL on `{each.suite}` is {each.value:.3g} nats per answer, {each.low:.3g} to {each.high:.3g}"
             return Finding(each.value, text)
     return None
 

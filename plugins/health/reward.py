@@ -41,7 +41,7 @@ def not_above_chance(readings: Readings) -> Finding | None:
     for each in readings.levels("accuracy"):
         if each.low <= 0.5:
             text = (
-                f"its accuracy on {each.suite}, {each.value:.1%} with an interval of {each.low:.1%} to {each.high:.1%}, is not "
+                f"its accuracy on `{each.suite}`, {each.value:.1%} with an interval of {each.low:.1%} to {each.high:.1%}, is not "
                 "shown to exceed chance"
             )
             return Finding(each.value, text)
@@ -71,7 +71,7 @@ def not_above_length(readings: Readings) -> Finding | None:
         for each in readings.against(f"accuracy-vs-{rule}", f"{rule}-wins"):
             if each.low <= 0:
                 text = (
-                    f"on {each.suite} it is not shown to do better than preferring the {rule} answer: {100 * each.value:+.1f} "
+                    f"on `{each.suite}` it is not shown to do better than preferring the {rule} answer: {100 * each.value:+.1f} "
                     f"points, {100 * each.low:+.1f} to {100 * each.high:+.1f}"
                 )
                 return Finding(each.value, text)
