@@ -107,6 +107,16 @@ class Facts:
         resolved = (self.lock.get("judges") or {}).get(judge) or {}
         return tuple(dict.fromkeys((resolved.get("models") or {}).values()))
 
+    def rewarded(self, stage: str, judge: str) -> bool:
+        """Whether a stage, or one that it builds on, learned from a judge without models that is this one, too."""
+        resolved = (self.lock.get("judges") or {}).get(judge) or {}
+        given = [
+            each
+            for name in (stage, *self.upstream(stage))
+            for each in (self.stages.get(name, {}).get("judges") or {}).values()
+        ]
+        return any(_identity(each) == _identity(resolved) for each in given if not each.get("models"))
+
     def select(
         self,
         metric: str,
@@ -142,6 +152,11 @@ class Facts:
             if scalar.stage == stage:
                 curves.setdefault(scalar.name, []).append((scalar.step, scalar.value))
         return curves
+
+
+def _identity(judge: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What makes a judge the one it is: its name, and the model behind it where an option names one."""
+    return judge.get("judge"), (judge.get("options") or {}).get("model")
 
 
 def read_facts(folder: RunFolder) -> Facts:

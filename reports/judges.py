@@ -72,4 +72,5 @@ def standing(facts: Facts, judge: str) -> Standing:
             better = f"{LENGTH_RULES[rule.metric]} ({interval(rule, 0)})"
             unproven = f"on `{rule.suite}` it is not shown to be more accurate than {better}"
     trained = {name for name in facts.candidates if set(models).intersection(facts.upstream(name)) and name not in models}
+    trained |= {name for name in facts.candidates if facts.rewarded(name, judge)}
     return Standing(judge, accuracies[0] if accuracies else None, unproven, frozenset(trained))

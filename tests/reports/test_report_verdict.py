@@ -85,6 +85,16 @@ def test_a_judge_that_sees_no_difference_is_named() -> None:
     assert text.endswith("Not confirmed by `referee` (53 %, 95 % interval 46–60 %).")
 
 
+def test_a_judge_that_gave_the_reward_decides_nothing_about_what_learned_from_it() -> None:
+    locked = lock()
+    locked["stages"]["ppo"]["judges"] = {"reward": {"judge": "toy-truth", "models": {}, "options": {}}}
+    estimates = (win_rate("dpo", 0.68, 0.61, 0.74), win_rate("ppo", 0.75, 0.69, 0.8))
+    found = verdict(Facts(run=run_json(), lock=locked, estimates=estimates))
+    assert not any(claim.text.startswith("PPO beats") for claim in found.claims)
+    assert any(claim.text.startswith("DPO beats") for claim in found.claims)
+    assert "`truth` lies upstream of `ppo`: its scores there measure training, not quality." in found.notes
+
+
 def test_a_judge_upstream_of_a_candidate_decides_nothing_about_it() -> None:
     found = verdict_on(win_rate("ppo", 0.93, 0.89, 0.96, judge="reward"))
     assert [(claim.direction, claim.text) for claim in found.claims] == [
