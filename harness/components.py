@@ -294,8 +294,8 @@ class Scorer:
 class Evidence:
     """What a metric looks at: everything about one model on one suite, and about its baseline where there is one.
 
-    Only the fields that the metric's `scope` names are filled. `reference_scores` are a scoring judge's scores of answers
-    that people chose on other prompts, ascending.
+    Only the fields that the metric's `scope` names are filled; `baseline` is the model that judgements compare with.
+    `reference_scores` are a scoring judge's scores of answers that people chose on other prompts, ascending.
     """
 
     model: str
@@ -304,6 +304,7 @@ class Evidence:
     samples: Sequence[Sample] = ()
     baseline_samples: Sequence[Sample] = ()
     judge: str | None = None
+    baseline: str | None = None
     judgements: Sequence[Judgement] = ()
     scores: Sequence[Score] = ()
     baseline_scores: Sequence[Score] = ()

@@ -150,7 +150,10 @@ class Judgement(Record):
 
 
 class Observation(Record):
-    """One metric's value for one model on one prompt, and the baseline's value on the same prompt where it has one."""
+    """One metric's value for one model on one prompt, and the baseline's value on the same prompt where it has one.
+
+    `baseline` is the model that a judgement compared with; null where the value is of the model alone.
+    """
 
     prompt_id: str
     root: str
@@ -158,6 +161,7 @@ class Observation(Record):
     model: str
     metric: str
     judge: str | None = None
+    baseline: str | None = None
     value: float
     baseline_value: float | None = None
 

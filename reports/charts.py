@@ -244,8 +244,8 @@ def _figure(
 
 
 def _inline(svg: str, name: str, title: str, description: str) -> Markup:
-    """An SVG document as an element of the page: no name spaces, metadata or style sheet, own ids, title and "
-    "description."""
+    """An SVG document as an element of the page: no name spaces, metadata or style sheet, own ids, title and
+    description."""
     root = ElementTree.fromstring(svg)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
     for element in list(root.iter()):

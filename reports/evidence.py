@@ -32,8 +32,8 @@ def direction(estimate: Estimate, null: float) -> Direction:
 
 
 def primary(facts: Facts, model: str) -> Estimate | None:
-    """The win rate that the verdict on a model rests on: the first suite, and on it the first judge that may judge the "
-    "model."""
+    """The win rate that the verdict on a model rests on: the first suite, and on it the first judge that may judge the
+    model."""
     return _first(facts, [each for each in facts.select("win-rate", model) if each.baseline == facts.baseline])
 
 

@@ -9,14 +9,14 @@ from ..components import Measure
 from ..plan.model import Bootstrap
 from ..records import Estimate, Observation, Score
 
-Key = tuple[str, str, str | None, str]
+Key = tuple[str, str, str | None, str, str | None]
 
 
 def grouped(observations: Iterable[Observation]) -> dict[Key, list[Observation]]:
-    """Observations by model, metric, judge and suite, in the order of their first."""
+    """Observations by model, metric, judge, suite and the model that was compared with, in the order of their first."""
     groups: dict[Key, list[Observation]] = {}
     for each in observations:
-        groups.setdefault((each.model, each.metric, each.judge, each.suite), []).append(each)
+        groups.setdefault((each.model, each.metric, each.judge, each.suite, each.baseline), []).append(each)
     return groups
 
 
@@ -29,18 +29,19 @@ def make_estimates(
 ) -> Iterator[Estimate | str]:
     """Every estimate of the plan's measures, by name with their scope; a sentence for one that has too few prompts.
 
-    A measure of samples or scores is given by itself and, if `compare`, as the paired difference from the baseline. Candidates'
-    preferences against the baseline are also compared with each other, prompt by prompt.
+    A measure of samples or scores is given by itself and, if `compare`, as the paired difference from the baseline. One of
+    judgements is a comparison already; candidates' preferences against the baseline are also compared with each other,
+    prompt by prompt.
     """
     from .. import stats
 
     options = {"level": bootstrap.level, "resamples": bootstrap.resamples, "seed": seed}
     groups = grouped(observations)
-    for (model, metric, _, _), group in groups.items():
+    for (model, metric, _, _, compared), group in groups.items():
         measure, scope = measures[metric]
         against: list[str | None] = [None]
         if scope == "judgements":
-            against = [baseline]
+            against = [compared]
         elif scope == "pairs":
             against = [measure.against]
         elif measure.compare and model != baseline and any(each.baseline_value is not None for each in group):
@@ -50,8 +51,8 @@ def make_estimates(
                 yield stats.estimate(group, measure, baseline=other, **options)  # type: ignore[arg-type]
             except stats.TooFewPrompts as error:
                 yield str(error)
-    compared = [key for key in groups if measures[key[1]][1] == "judgements"]
-    for first, second in itertools.combinations(compared, 2):
+    rivals = [key for key in groups if key[-1] == baseline]
+    for first, second in itertools.combinations(rivals, 2):
         if first[1:] == second[1:]:
             try:
                 yield stats.paired_difference(groups[second], groups[first], measures[first[1]][0], **options)  # type: ignore[arg-type]

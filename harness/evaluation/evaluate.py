@@ -45,14 +45,14 @@ class Evaluation:
         folder = run.graph.document.folder
         self.suites = {name: load_suite(name, suite, run.data, folder) for name, suite in plan.suites.items()}
         self.models = [name for name in run.graph.models() if name in run.artifacts]
-        self.candidates = [name for name in plan.candidates if name in self.models and name != plan.baseline]
+        self.comparisons = [pair for pair in run.graph.comparisons() if set(pair) <= set(self.models)]
         self.judges = {name: node for name, node in run.graph.judges.items() if self._ready(node)}
 
     def estimates(self) -> list[Estimate]:
         """Every estimate of the plan; observations.jsonl and metrics.json are written into the run folder."""
         if self.plan.baseline not in self.models:
             self.run.warn(f"nothing was compared: the baseline {self.plan.baseline!r} did not finish")
-            self.models = self.candidates = []
+            self.models, self.comparisons = [], []
         samples = {(model, suite): self._samples(model, suite) for suite in self.suites for model in self.models}
         scorers = {name: node for name, node in self.judges.items() if issubclass(node.judge.component, ScoringJudge)}
         scores = {
@@ -61,9 +61,9 @@ class Evaluation:
             for where, answers in samples.items()
         }
         judgements = {
-            (name, candidate, suite): self._judgements(node, candidate, suite, samples, scores)
+            (name, candidate, baseline, suite): self._judgements(node, candidate, baseline, suite, samples, scores)
             for name, node in self.judges.items()
-            for candidate in self.candidates
+            for candidate, baseline in self.comparisons
             for suite in self.suites
         }
         references = {name: self._reference(node) for name, node in scorers.items()} if self.models else {}
@@ -136,11 +136,11 @@ class Evaluation:
         self,
         node: JudgeNode,
         candidate: str,
+        baseline: str,
         suite: str,
         samples: Mapping[tuple[str, str], Kept[Sample]],
         scores: Mapping[tuple[str, str, str], Kept[Score]],
     ) -> Kept[Judgement]:
-        baseline = self.plan.baseline
         mine, others = samples[candidate, suite], samples[baseline, suite]
         judge, models, identity = self._judge(node)
 
@@ -216,7 +216,7 @@ class Evaluation:
         self,
         samples: Mapping[tuple[str, str], Kept[Sample]],
         scores: Mapping[tuple[str, str, str], Kept[Score]],
-        judgements: Mapping[tuple[str, str, str], Kept[Judgement]],
+        judgements: Mapping[tuple[str, str, str, str], Kept[Judgement]],
         references: Mapping[str, Kept[Score] | None],
         pairs: Mapping[tuple[str, str], Kept[PairScore]],
     ) -> Iterator[Observation]:
@@ -224,13 +224,13 @@ class Evaluation:
         rows = {name: {row.id: row for row in suite.rows} for name, suite in self.suites.items()}
         base = self.plan.baseline
 
-        def answers(model: str, suite: str) -> Evidence:
+        def answers(model: str, suite: str, baseline: str = base) -> Evidence:
             return Evidence(
                 model=model,
                 suite=suite,
                 rows=rows[suite],
                 samples=samples[model, suite].records,
-                baseline_samples=samples[base, suite].records if model != base else (),
+                baseline_samples=samples[baseline, suite].records if model != baseline else (),
             )
 
         for node in self.run.graph.metrics:
@@ -252,8 +252,8 @@ class Evaluation:
                 )
             elif scope == "judgements":
                 found = (
-                    replace(answers(candidate, suite), judge=judge, judgements=kept.records)
-                    for (judge, candidate, suite), kept in judgements.items()
+                    replace(answers(candidate, suite, baseline), judge=judge, baseline=baseline, judgements=kept.records)
+                    for (judge, candidate, baseline, suite), kept in judgements.items()
                 )
             else:
                 found = (Evidence(model, suite, rows[suite], pairs=kept.records) for (model, suite), kept in pairs.items())

@@ -118,6 +118,9 @@ class Evaluate(Section):
 
     baseline: Name = Field(description="the model that candidates are compared with")
     candidates: list[Name] = Field(min_length=1, description="the models to compare")
+    compare: Literal["baseline", "all"] = Field(
+        default="baseline", description="judges compare each candidate with the baseline only, or every two models"
+    )
     suites: dict[Name, Suite] = Field(min_length=1, description="the prompts that every model answers, by name")
     generate: GenerateOptions = Field(default_factory=GenerateOptions, description="how answers are sampled")
     judges: dict[Name, dict[str, Any]] = Field(default_factory=dict, description="who compares answers, by name")
