@@ -47,9 +47,7 @@ def test_kinds_of_clusters_are_drawn_like_clusters() -> None:
     # Clusters of unequal size keep theirs: sizes 1 and 3 with sums 1 and 0, ten of each.
     sizes = Clusters.of([*range(10), *np.repeat(range(10, 20), 3).tolist()] * 1)
     uneven = replicates(np.repeat([1.0, 0.0], [10, 30])[None], sizes, resamples=20_000, seed=2)
-    slow = replicates(
-        np.repeat([1.0, 0.0], [10, 30])[None], sizes, lambda x: x.mean(axis=-1), resamples=20_000, seed=3
-    )
+    slow = replicates(np.repeat([1.0, 0.0], [10, 30])[None], sizes, lambda x: x.mean(axis=-1), resamples=20_000, seed=3)
     assert abs(uneven.mean() - slow.mean()) < 0.005
     assert abs(uneven.std() / slow.std() - 1) < 0.03
 
