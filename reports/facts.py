@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.trajectory import split
+
 if TYPE_CHECKING:
     from harness.records import Estimate, HealthVerdict, Judgement, Observation, PairScore, Sample, Score
     from harness.rundir import RunFolder, Scalar
@@ -16,12 +18,16 @@ ANY: Final = "\0any"
 
 @dataclass(frozen=True)
 class Facts:
-    """The contents of a run folder. A run that stopped early has empty fields, never missing ones."""
+    """The contents of a run folder. A run that stopped early has empty fields, never missing ones.
+
+    Policies kept along a training appear in `along` only, by their estimates.
+    """
 
     run: Mapping[str, Any]
     lock: Mapping[str, Any]
     plan_text: str = ""
     estimates: Sequence[Estimate] = ()
+    along: Sequence[Estimate] = ()
     scalars: Sequence[Scalar] = ()
     observations: Sequence[Observation] = ()
     samples: Mapping[tuple[str, str], Sequence[Sample]] = field(default_factory=dict)
@@ -154,6 +160,11 @@ class Facts:
         return curves
 
 
+def _trained(model: str) -> bool:
+    """Whether a model is what a stage gave, not a policy from along its way."""
+    return split(model)[1] is None
+
+
 def _identity(judge: Mapping[str, Any]) -> tuple[Any, Any]:
     """What makes a judge the one it is: its name, and the model behind it where an option names one."""
     return judge.get("judge"), (judge.get("options") or {}).get("model")
@@ -162,15 +173,17 @@ def _identity(judge: Mapping[str, Any]) -> tuple[Any, Any]:
 def read_facts(folder: RunFolder) -> Facts:
     """Read a run folder. Raises UsageError for a damaged file; of a run that stopped early only run.json has to be
     there."""
+    estimates = folder.estimates()
     return Facts(
         run=folder.run(),
         lock=folder.lock() if (folder.path / "plan.lock.json").exists() else {},
         plan_text=folder.plan_path.read_text(encoding="utf-8") if folder.plan_path.exists() else "",
-        estimates=tuple(folder.estimates()),
+        estimates=tuple(each for each in estimates if _trained(each.model)),
+        along=tuple(each for each in estimates if not _trained(each.model)),
         scalars=tuple(folder.scalars()),
-        observations=tuple(folder.observations()),
-        samples=folder.samples(),
-        scores=folder.scores(),
+        observations=tuple(each for each in folder.observations() if _trained(each.model)),
+        samples={key: records for key, records in folder.samples().items() if _trained(key[0])},
+        scores={key: records for key, records in folder.scores().items() if _trained(key[1])},
         judgements=folder.judgements(),
         pairs=folder.pairs(),
         health=tuple(folder.health()),

@@ -17,6 +17,7 @@ from .curves import StageCurves, training_curves
 from .decision import Decision, decision
 from .health import StageHealth, health, warnings_in_words
 from .methods import Cost, Method, costs, methods
+from .overoptimisation import Overoptimisation, overoptimisation
 from .results import Detail, Table, details, tables
 from .rewards import RewardModel, reward_models
 from .sweeps import Sweep, sweeps
@@ -100,6 +101,7 @@ class View:
     win_rates: pictures.Picture | None
     kl: tuple[pictures.Picture, ...]
     sweeps: tuple[Sweep, ...]
+    overoptimisation: tuple[Overoptimisation, ...]
     trained: tuple[Trained, ...]
     reward_models: tuple[Calibrated, ...]
     comparisons: tuple[Comparisons, ...]
@@ -140,6 +142,7 @@ def build_view(facts: Facts, extra: tuple[Section, ...] = ()) -> View:
         win_rates=pictures.win_rates(facts),
         kl=pictures.kl_against_win_rate(facts),
         sweeps=sweeps(facts),
+        overoptimisation=overoptimisation(facts),
         trained=tuple(Trained(each, drawn[each.stage]) for each in shown),
         reward_models=tuple(Calibrated(*each) for each in zip(models, pictures.calibration(models), strict=True)),
         comparisons=comparisons(facts),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -60,14 +60,15 @@ def train(
     objective: Objective,
     config: TrainingConfig,
     context: StageContext,
+    after_step: Callable[[int, int], None] = lambda _step, _steps: None,
 ) -> int:
     """Minimise `objective` over all weights of `model`, or over adapters where `config.lora` asks for them, in place.
 
     A step takes `per_device_train_batch_size` × `gradient_accumulation_steps` rows, in an order drawn anew for each pass
     over the data. It is computed in micro-batches of similar length, of at most `per_device_train_batch_size` rows; neither loss
     nor gradient depends on how it is cut, since sums are divided by the weight of the whole step. Goes on from the last
-    good checkpoint; adapters are merged at the end. Returns the number of steps. Raises StageError for a loss that is not
-    finite.
+    good checkpoint; adapters are merged at the end. `after_step` is told each step and the number of steps. Returns that
+    number. Raises StageError for a loss that is not finite.
     """
     keep_freed_memory()
     if config.lora is not None:
@@ -103,6 +104,7 @@ def train(
             scalars = objective.summary({name: torch.cat(parts) for name, parts in window.items()})
             window = {}
             context.log(step, {**scalars, "grad_norm": norm, "learning_rate": rate, "num_tokens": tokens}, steps)
+        after_step(step, steps)
         if step % config.save_steps == 0 and step < steps:
             state = {
                 "model": trainable_state(model),

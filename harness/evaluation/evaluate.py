@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,8 +25,10 @@ from ..records import (
     write_records,
 )
 from ..store import Workspace
+from ..trajectory import along
 from .estimates import adjusted, agreement, make_estimates
 from .keep import Kept, keep, observe
+from .overoptimisation import Along, turning_point
 from .pairs import keep_pairs
 from .suites import load_suite
 
@@ -47,13 +50,17 @@ class Evaluation:
         self.models = [name for name in run.graph.models() if name in run.artifacts]
         self.comparisons = [pair for pair in run.graph.comparisons() if set(pair) <= set(self.models)]
         self.judges = {name: node for name, node in run.graph.judges.items() if self._ready(node)}
+        self.along = {name: found for name in self.models if (found := along(run.artifacts[name]))}
+        self.artifacts = {**run.artifacts, **{each.name: each for found in self.along.values() for each in found}}
 
     def estimates(self) -> list[Estimate]:
         """Every estimate of the plan; observations.jsonl and metrics.json are written into the run folder."""
         if self.plan.baseline not in self.models:
             self.run.warn(f"nothing was compared: the baseline {self.plan.baseline!r} did not finish")
-            self.models, self.comparisons = [], []
+            self.models, self.comparisons, self.along = [], [], {}
         samples = {(model, suite): self._samples(model, suite) for suite in self.suites for model in self.models}
+        suite = next(iter(self.suites))
+        samples |= {(each.name, suite): self._samples(each.name, suite) for found in self.along.values() for each in found}
         scorers = {name: node for name, node in self.judges.items() if issubclass(node.judge.component, ScoringJudge)}
         scores = {
             (name, *where): self._scores(node, *where, answers)
@@ -83,21 +90,27 @@ class Evaluation:
         return not lost
 
     def _audited(self, scorers: Mapping[str, JudgeNode]) -> dict[str, JudgeNode]:
-        """Reward models that judge nothing, but can be held against a judge that needs no model, such as a known truth."""
+        """Reward models that judge nothing, but that something is held against: a known truth, or policies along the way.
+
+        A judge that needs no model says how well a reward model ranks answers; and over-optimisation shows beside the scores
+        of the reward model that a stage was trained against.
+        """
         entry = self.run.registry.get("judge", "reward-model")
-        if entry is None or not self.models or all(node.models for node in scorers.values()):
+        if entry is None or not self.models:
             return {}
+        known_truth = not all(node.models for node in scorers.values())
+        rewards = set(self.run.graph.watched().values())
         used = {model for node in scorers.values() for model in node.models.values()}
         return {
             name: JudgeNode(name, entry, entry.component.Config(model=name), {"model": name})
             for name in self.run.graph.reward_models()
-            if name in self.run.artifacts and name not in used and name not in scorers
+            if name in self.run.artifacts and name not in used | set(scorers) and (known_truth or name in rewards)
         }
 
     # --- records ----------------------------------------------------------------------------------------------------------
 
     def _samples(self, model: str, suite: str) -> Kept[Sample]:
-        artifact, loaded, options = self.run.artifacts[model], self.suites[suite], self.plan.generate
+        artifact, loaded, options = self.artifacts[model], self.suites[suite], self.plan.generate
         backend = self.run.registry.entries["backend", options.backend]
         identity = {
             "backend": backend.identity(),
@@ -201,6 +214,7 @@ class Evaluation:
                     make_estimates(observations, measures, self.plan.baseline, self.plan.bootstrap, self.seed), measures
                 ),
                 *self._agreement(evidence[1]),
+                *self._turning_points(*evidence[:2]),
             ]
             estimates = [each.model_dump() for each in made if isinstance(each, Estimate)]
             skipped = [each for each in made if isinstance(each, str)]
@@ -249,8 +263,7 @@ class Evaluation:
                         baseline_scores=scores[judge, base, suite].records if model != base else (),
                         reference_scores=[row.score for row in kept.records if row.score is not None] if kept else (),
                     )
-                    for judge, kept in references.items()
-                    for model, suite in samples
+                    for judge, model, suite, kept in self._scored(samples, references)
                 )
             elif scope == "judgements":
                 found = (
@@ -260,6 +273,22 @@ class Evaluation:
             else:
                 found = (Evidence(model, suite, rows[suite], pairs=kept.records) for (model, suite), kept in pairs.items())
             yield from observe(node, found)
+
+    def _scored(
+        self, samples: Mapping[tuple[str, str], Kept[Sample]], references: Mapping[str, Kept[Score] | None]
+    ) -> Iterator[tuple[str, str, str, Kept[Score] | None]]:
+        """Scorer, model, suite and reference scores: of every judge that scores, and of what a watched stage learned from."""
+        for (judge, kept), (model, suite) in itertools.product(references.items(), samples):
+            yield judge, model, suite, kept
+        first = next(iter(self.suites))
+        watched = self.run.graph.watched()
+        taught = {(watched[stage], model) for stage in self.along if stage in watched for model in self._policies(stage)}
+        yield from ((reward, model, first, None) for reward, model in sorted(taught))
+
+    def _policies(self, stage: str) -> list[str]:
+        """The models of a watched stage in the order of training: the baseline, where it began there, to the trained one."""
+        start = [self.plan.baseline] if self.run.graph.stages[stage].slots.get("init") == self.plan.baseline else []
+        return [*start, *(each.name for each in self.along.get(stage, ())), stage]
 
     def _agreement(self, scores: Mapping[tuple[str, str, str], Kept[Score]]) -> Iterator[Estimate | str]:
         """How each scorer with a model ranks the answers of all models, against each scorer without one."""
@@ -279,3 +308,22 @@ class Evaluation:
                         )
                     ]
                     yield from agreement(scorer, truth, suite, both, self.plan.bootstrap, self.seed)
+
+    def _turning_points(
+        self, samples: Mapping[tuple[str, str], Kept[Sample]], scores: Mapping[tuple[str, str, str], Kept[Score]]
+    ) -> Iterator[Estimate | str]:
+        """Where each scorer likes a stage's policies best, over those that were kept along its training."""
+        suite = next(iter(self.suites))
+        roots = {row.id: row.root or row.id for row in self.suites[suite].rows}
+        for stage in self.along:
+            policies = self._policies(stage)
+            for scorer in dict.fromkeys(name for name, _, _ in scores):
+                found = Along(
+                    stage,
+                    suite,
+                    scorer,
+                    [samples[name, suite].records for name in policies],
+                    [scores[scorer, name, suite].records for name in policies],
+                    from_start=policies[0] == self.plan.baseline,
+                )
+                yield from turning_point(found, roots, self.plan.bootstrap, self.seed)

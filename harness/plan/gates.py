@@ -52,7 +52,13 @@ def _samples(
 
 def _scores(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:
     judges = [name for name, judge in graph.judges.items() if issubclass(judge.judge.component, ScoringJudge)]
-    return _samples(graph, evaluate, node, judges)
+    yield from _samples(graph, evaluate, node, judges)
+    suite = next(iter(evaluate.suites))
+    for measure, (stage, reward) in itertools.product(node.measures, graph.watched().items()):
+        for model in (evaluate.baseline, stage):
+            yield Expected(model, measure.name, reward, suite, None)
+        if measure.compare:
+            yield Expected(stage, measure.name, reward, suite, evaluate.baseline)
 
 
 def _judgements(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:

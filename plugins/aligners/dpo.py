@@ -42,6 +42,7 @@ class DPO(harness.Aligner):
         loss_weights: list[float] | None = Field(default=None, description="one for each loss_type; 1, where left out")
         label_smoothing: float = Field(default=0.0, ge=0, lt=0.5, description="share of labels taken to be flipped")
         simpo_gamma: float = Field(default=0.5, ge=0, description="simpo's target margin")
+        checkpoints: int = Field(default=0, ge=0, description="policies along the way to evaluate, the last one included")
         engine: Literal["harness", "trl"] = Field(default="harness", description="trl trains with TRL's DPOTrainer")
 
         @property
@@ -61,6 +62,8 @@ class DPO(harness.Aligner):
                 raise ValueError("loss_type: name one, or several")
             if self.loss_weights is not None and len(self.loss_weights) != len(types):
                 raise ValueError("loss_weights: one weight for each loss_type")
+            if self.engine == "trl" and self.checkpoints:
+                raise ValueError("checkpoints: engine: trl keeps none; leave one of the two out")
             if self.engine == "trl" and {"simpo", "orpo"} & set(types):
                 raise ValueError("loss_type: TRL's DPOTrainer has neither simpo nor orpo; leave `engine` out")
             smoothed = SMOOTHED[self.engine]
@@ -94,6 +97,7 @@ class DPO(harness.Aligner):
         from harness.engine.pairs import choose_layout, pair_logprobs
         from harness.engine.preference_losses import REFERENCE_FREE, LossOptions, PairLogprobs, preference_loss
         from harness.engine.training import RowOrder, rows_to_take, train
+        from harness.engine.trajectory import Trajectory
 
         pad_id, compute = tokenizer.pad_token_id, context.compute
         layout = choose_layout(model, pair_logprobs, pad_id, compute, config.max_length)
@@ -111,8 +115,10 @@ class DPO(harness.Aligner):
             reference = torch.full((len(pairs), 2), torch.nan)
             reference[rows] = _reference_logprobs(model, [pairs[row] for row in rows], layout, pad_id, key, context)
         objective = PairPreference(model, pairs, layout, pad_id, compute, loss, config.beta, reference)
-        train(model, objective, config, context)
+        trajectory = Trajectory(model, tokenizer, config.checkpoints, context)
+        train(model, objective, config, context, trajectory.keep)
         save_model(model, tokenizer, context.output)
+        trajectory.collect()
 
 
 def _reference_logprobs(

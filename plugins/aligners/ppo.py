@@ -47,6 +47,7 @@ class PPOConfig(harness.TrainingConfig):
     missing_eos_penalty: float = Field(default=1.0, ge=0, description="in deviations of the reference policy's scores")
     entropy_coef: float = Field(default=0.0, ge=0)
     early_stop_kl: float | None = Field(default=None, gt=0, description="nats per token from the rollout's policy")
+    checkpoints: int = Field(default=0, ge=0, description="policies along the way to evaluate, the last one included")
 
     @model_validator(mode="after")
     def _consistent(self) -> PPOConfig:

@@ -73,6 +73,7 @@ from harness.engine.rollouts import (
 )
 from harness.engine.score import score_sequences
 from harness.engine.training import MAX_TOKENS, OVERHEAD
+from harness.engine.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from .ppo import PPOConfig
@@ -133,6 +134,7 @@ class PPOTraining:
             for model, rate in zip((self.policy, self.critic), rates, strict=True)
         ]
         self.schedulers = [make_scheduler(optimizer, config, self.steps) for optimizer in self.optimizers]
+        self.trajectory = Trajectory(self.policy, self.tokenizer, config.checkpoints, context)
 
     def run(self) -> None:
         """All iterations, from the newest good checkpoint on; then save the policy. Raises StageError."""
@@ -145,6 +147,7 @@ class PPOTraining:
                 advance(scheduler, -measured["reward"])  # what it should make small
             if step % self.config.logging_steps == 0 or step == self.steps:
                 self.context.log(step, measured | {"num_tokens": self.tokens}, self.steps)
+            self.trajectory.keep(step, self.steps)
             if step % self.config.save_steps == 0 and step < self.steps:
                 save_checkpoint(self.context.checkpoints, step, self._state())
         self._save()
@@ -377,6 +380,7 @@ class PPOTraining:
         output = self.context.output
         merge_lora(self.policy)
         save_model(self.policy, self.tokenizer, output)
+        self.trajectory.collect()
         if self.shared:
             save_value_head(self.critic, output)
         if self.scaling is not None:

@@ -120,6 +120,24 @@ def test_comparing_all_judges_the_candidates_against_each_other_too(home: Path) 
     assert before.items() <= found.items()
 
 
+def test_policies_along_a_training_are_kept_and_scored(home: Path) -> None:
+    done = harness(home, "run", "plan.yaml", "--set", "stages.ppo.checkpoints=3", "--out", "along")
+    assert done.returncode == 0, done.stderr
+    run = RunFolder(home / "along")
+    # Six iterations in three parts: after 2, after 4, and the trained policy itself.
+    assert {model for model, _ in run.samples()} == {"sft", "dpo", "ppo", "ppo@2", "ppo@4"}
+    found = {(e["model"], e["metric"], e["judge"]): e["value"] for e in estimates(home / "along")}
+    # It judges nothing, and is asked because PPO learned from it.
+    assert {("ppo@2", "reward", judge) for judge in ("truth", "referee", "reward")} <= found.keys()
+    assert 0 < found["ppo@2", "kl", None] < found["ppo@4", "kl", None] < found["ppo", "kl", None]
+    roots = {model: found[model, "kl", None] ** 0.5 for model in ("ppo@2", "ppo@4", "ppo")} | {"sft": 0.0}
+    best = max(roots, key=lambda model: found[model, "reward", "truth"])
+    assert found["ppo", "turning-point", "truth"] == pytest.approx(roots[best])
+    first = RunFolder(home / "first").samples()["ppo", "heldout"]
+    assert [each.answer for each in run.samples()["ppo", "heldout"]] == [each.answer for each in first]
+    assert 'id="overoptimisation"' in run.report_path.read_text()
+
+
 def test_a_fresh_run_gives_the_same_metrics_to_the_bit(home: Path) -> None:
     done = harness(home, "run", "plan.yaml", "--out", "elsewhere", "--store", "another-store")
     assert done.returncode == 0, done.stderr
