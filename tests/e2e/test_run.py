@@ -126,7 +126,7 @@ def test_policies_along_a_training_are_kept_and_scored(home: Path) -> None:
     run = RunFolder(home / "along")
     # Six iterations in three parts: after 2, after 4, and the trained policy itself.
     assert {model for model, _ in run.samples()} == {"sft", "dpo", "ppo", "ppo@2", "ppo@4"}
-    found = {(e["model"], e["metric"], e["judge"]): e["value"] for e in estimates(home / "along")}
+    found = {(e["model"], e["metric"], e["judge"]): e["value"] for e in estimates(home / "along") if not e["baseline"]}
     # It judges nothing, and is asked because PPO learned from it.
     assert {("ppo@2", "reward", judge) for judge in ("truth", "referee", "reward")} <= found.keys()
     assert 0 < found["ppo@2", "kl", None] < found["ppo@4", "kl", None] < found["ppo", "kl", None]
