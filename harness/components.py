@@ -20,7 +20,18 @@ from .options import (
     TinyBase,
     TrainingConfig,
 )
-from .records import Judgement, Observation, PairScore, Preference, Prompt, PromptRow, Sample, Score, SuiteRow
+from .records import (
+    Judgement,
+    Likelihood,
+    Observation,
+    PairScore,
+    Preference,
+    Prompt,
+    PromptRow,
+    Sample,
+    Score,
+    SuiteRow,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -309,6 +320,8 @@ class Evidence:
     baseline_scores: Sequence[Score] = ()
     reference_scores: Sequence[float] = ()
     pairs: Sequence[PairScore] = ()
+    likelihoods: Sequence[Likelihood] = ()
+    baseline_likelihoods: Sequence[Likelihood] = ()
 
     def root(self, prompt_id: str) -> str:
         """The conversation root that a prompt belongs to; prompts with one root are resampled together."""
@@ -338,13 +351,27 @@ class Metric(Component):
     """Turns evidence into observations, one per prompt; intervals are made by `harness.stats`, never here.
 
     `scope` says when it is asked: per model and suite with its `samples`; per judge, candidate and suite with `judgements`;
-    per scoring judge, model and suite with `scores`; per reward model and suite of preferences with `pairs`. A metric that is
-    only right for answers sampled at temperature 1 without top-p sets `needs_plain_sampling`, and other sampling is refused.
+    per scoring judge, model and suite with `scores`; per model and suite of preferences with `likelihoods` of the chosen
+    answers; per reward model and suite of preferences with `pairs`. A metric that is only right for answers sampled at temperature 1
+    without top-p sets `needs_plain_sampling`, and other sampling is refused.
     """
 
-    scope: ClassVar[Literal["samples", "judgements", "scores", "pairs"]] = "samples"
+    scope: ClassVar[Literal["samples", "judgements", "scores", "likelihoods", "pairs"]] = "samples"
     measures: ClassVar[tuple[Measure, ...]]
     needs_plain_sampling: ClassVar[bool] = False
+    validation: ClassVar[tuple[Measure, ...]] = ()
+
+    def validate(self) -> Iterable[Observation]:
+        """How often the instrument that this metric reads answers with is right, on cases whose truth is known.
+
+        Observations of the `validation` measures: `model` names the instrument, `suite` the cases. Their estimates stand beside
+        the metric's in the report. Without such an instrument there are none.
+        """
+        return ()
+
+    def problem(self, row: SuiteRow) -> str | None:
+        """What keeps this metric from using a row of a packaged suite or a file, in a sentence; None where nothing does."""
+        return None
 
     def observe(self, evidence: Evidence, config: Any) -> Iterable[Observation]:
         """Observations of this metric's measures. A prompt without a value is left out."""

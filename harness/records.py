@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -63,14 +63,30 @@ class Preference(PromptRow):
     probability: Probability | None = None
 
 
+class Check(Record):
+    """One instruction that a program can check: its kind, and the parameters of that kind beside it.
+
+    Which kinds there are is a metric's business (`Metric.problem`).
+    """
+
+    model_config = ConfigDict(extra="allow")
+    kind: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What the kind needs to know."""
+        return dict(self.model_extra or {})
+
+
 class SuiteRow(Record):
-    """One prompt that every model answers."""
+    """One prompt that every model answers. `checks` are what an answer that follows the prompt must pass."""
 
     id: str
     prompt: str | Prompt
     category: str | None = None
     expect: Literal["answer", "refuse"] | None = None
     root: str | None = None
+    checks: tuple[Check, ...] = ()
 
     def messages(self) -> Prompt:
         """The prompt as chat messages; plain text is one user turn."""
@@ -109,6 +125,19 @@ class Score(Record):
     model: str
     score: float | None
     reason: str | None = None
+
+
+class Likelihood(Record):
+    """What a model makes of the answer that people chose for one prompt: its log-probability, in nats, summed over its tokens.
+
+    The stop token is one of them.
+    """
+
+    prompt_id: str
+    suite: str
+    model: str
+    tokens: int
+    logprob: float
 
 
 class PairScore(Record):
@@ -204,7 +233,12 @@ class HealthVerdict(Record):
 
 
 def read_records(path: Path, kind: type[R]) -> Iterator[R]:
-    """Validated records of a JSON-lines file.
+    """Validated records of a JSON-lines file. Raises UsageError as `numbered_records` does."""
+    return (record for _, record in numbered_records(path, kind))
+
+
+def numbered_records(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
+    """Validated records of a JSON-lines file, with the lines that they stand on.
 
     Raises UsageError with file, line and field for the first line that is not such a record.
     """
@@ -213,7 +247,7 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
             if not line.strip():
                 continue
             try:
-                yield kind.model_validate_json(line)
+                yield number, kind.model_validate_json(line)
             except ValidationError as error:
                 first = error.errors()[0]
                 field = ".".join(map(str, first["loc"]))

@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..components import Artifact, Evidence, ScoringJudge
-from ..keys import library_versions
+from ..keys import digest_rows, library_versions
 from ..lock import compute_identity, judge_identity
-from ..plan import JudgeNode
+from ..plan import JudgeNode, row_problem
 from ..plugins import source_hash
 from ..records import (
     Estimate,
     Judgement,
+    Likelihood,
     Observation,
     PairScore,
     Preference,
@@ -24,7 +25,7 @@ from ..records import (
     write_records,
 )
 from ..store import Workspace
-from .estimates import agreement, make_estimates
+from .estimates import agreement, make_estimates, validated
 from .keep import Kept, keep, observe
 from .pairs import keep_pairs
 from .suites import load_suite
@@ -43,7 +44,8 @@ class Evaluation:
         self.plan = plan
         self.seed = run.graph.plan.seed
         folder = run.graph.document.folder
-        self.suites = {name: load_suite(name, suite, run.data, folder) for name, suite in plan.suites.items()}
+        problem = row_problem(run.graph.metrics)
+        self.suites = {name: load_suite(name, each, run.data, folder, problem) for name, each in plan.suites.items()}
         self.models = [name for name in run.graph.models() if name in run.artifacts]
         self.candidates = [name for name in plan.candidates if name in self.models and name != plan.baseline]
         self.judges = {name: node for name, node in run.graph.judges.items() if self._ready(node)}
@@ -73,8 +75,16 @@ class Evaluation:
             for model in self.run.graph.reward_models()
             if model in self.run.artifacts and suite.preferences
         }
-        kept = [*samples.values(), *scores.values(), *judgements.values(), *references.values(), *pairs.values()]
-        return self._estimates([each.key for each in kept if each], samples, scores, judgements, references, pairs)
+        wanted = any(node.metric.component.scope == "likelihoods" for node in self.run.graph.metrics)
+        likelihoods = {
+            (model, name): self._likelihoods(model, name)
+            for name, suite in self.suites.items()
+            for model in self.models
+            if wanted and suite.preferences
+        }
+        evidence = (samples, scores, judgements, references, pairs, likelihoods)
+        keys = [each.key for found in evidence for each in found.values() if each]
+        return self._estimates(keys, *evidence)
 
     def _ready(self, node: JudgeNode) -> bool:
         lost = [name for name in node.models.values() if name not in self.run.artifacts]
@@ -115,6 +125,22 @@ class Evaluation:
             return sample_answers(artifact, loaded, backend.component(), options, self.seed, self.run.compute)
 
         return keep(self.run, ("samples", model, suite), identity, build, Sample)
+
+    def _likelihoods(self, model: str, suite: str) -> Kept[Likelihood]:
+        artifact, loaded = self.run.artifacts[model], self.suites[suite]
+
+        def build() -> list[Likelihood]:
+            from .steps import chosen_likelihoods
+
+            return chosen_likelihoods(artifact, loaded, self.run.compute)
+
+        identity = {
+            "model": artifact.key,
+            "suite": loaded.fingerprint,
+            "rows": loaded.preferences_fingerprint,
+            "compute": compute_identity(self.run.compute),
+        }
+        return keep(self.run, ("likelihoods", model, suite), identity, build, Likelihood)
 
     def _judge(self, node: JudgeNode) -> tuple[Any, dict[str, Artifact], dict[str, Any]]:
         """A judge, its models, and what a key says of both."""
@@ -185,6 +211,8 @@ class Evaluation:
             "what": "estimates",
             "records": keys,
             "metrics": [[node.metric.identity(), [each.name for each in node.measures]] for node in metrics],
+            # A metric's source does not cover the labelled cases that it ships as data.
+            "instruments": digest_rows(each for node in metrics for each in node.metric.component().validate()),
             "baseline": self.plan.baseline,
             "bootstrap": self.plan.bootstrap.model_dump(mode="json"),
             "seed": self.seed,
@@ -202,7 +230,13 @@ class Evaluation:
             ]
             estimates = [each.model_dump() for each in made if isinstance(each, Estimate)]
             skipped = [each for each in made if isinstance(each, str)]
-            write_json(work.output / "metrics.json", {"estimates": estimates, "skipped": skipped})
+            instruments = validated((node.metric.component() for node in metrics), self.plan.bootstrap, self.seed)
+            document = {
+                "estimates": estimates,
+                "instruments": [each.model_dump() for each in instruments],
+                "skipped": skipped,
+            }
+            write_json(work.output / "metrics.json", document)
 
         result = run.produce("estimates", identity, build)
         for name in ("observations.jsonl", "metrics.json"):
@@ -219,6 +253,7 @@ class Evaluation:
         judgements: Mapping[tuple[str, str, str], Kept[Judgement]],
         references: Mapping[str, Kept[Score] | None],
         pairs: Mapping[tuple[str, str], Kept[PairScore]],
+        likelihoods: Mapping[tuple[str, str], Kept[Likelihood]],
     ) -> Iterator[Observation]:
         """What each metric sees in the evidence of its scope."""
         rows = {name: {row.id: row for row in suite.rows} for name, suite in self.suites.items()}
@@ -254,6 +289,15 @@ class Evaluation:
                 found = (
                     replace(answers(candidate, suite), judge=judge, judgements=kept.records)
                     for (judge, candidate, suite), kept in judgements.items()
+                )
+            elif scope == "likelihoods":
+                found = (
+                    replace(
+                        answers(model, suite),
+                        likelihoods=kept.records,
+                        baseline_likelihoods=likelihoods[base, suite].records if model != base else (),
+                    )
+                    for (model, suite), kept in likelihoods.items()
                 )
             else:
                 found = (Evidence(model, suite, rows[suite], pairs=kept.records) for (model, suite), kept in pairs.items())

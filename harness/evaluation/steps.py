@@ -8,7 +8,7 @@ from typing import Any
 
 from ..components import Artifact, Backend, Compute, GenerateOptions, Judge, Pair, ScoringJudge
 from ..errors import StageError
-from ..records import Judgement, Order, PairScore, Preference, Prompt, Sample, Score
+from ..records import Judgement, Likelihood, Order, PairScore, Preference, Prompt, Sample, Score
 from .suites import LoadedSuite
 
 
@@ -132,6 +132,29 @@ def judge_samples(
             cost=verdict.cost,
         )
         for (mine, other), verdict in zip(pairs, verdicts, strict=True)
+    ]
+
+
+def chosen_likelihoods(model: Artifact, suite: LoadedSuite, compute: Compute) -> list[Likelihood]:
+    """What a model makes of the chosen answer to each prompt of a suite; answers too long for its context are left out."""
+    from ..engine.chat import context_length, tokenize_preferences
+    from ..engine.likelihood import TokenSequence, token_logprobs
+    from ..engine.models import load_policy
+
+    rows = suite.answered()
+    policy, tokenizer = load_policy(model.path, compute)
+    pairs, _ = tokenize_preferences(rows, tokenizer, context_length(policy))
+    sequences = [TokenSequence(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
+    logprobs = token_logprobs(policy, sequences, compute, pad_id=tokenizer.pad_token_id)
+    return [
+        Likelihood(
+            prompt_id=rows[pair.row].id,
+            suite=suite.name,
+            model=model.name,
+            tokens=len(pair.chosen_ids),
+            logprob=float(each.double().sum()),
+        )
+        for pair, each in zip(pairs, logprobs, strict=True)
     ]
 
 

@@ -45,7 +45,7 @@ def check(document: Document, registry: Registry) -> Graph:
     if plan.evaluate is not None:
         judges = resolve_judges(plan.evaluate, problems, references)
         metrics = resolve_metrics(plan.evaluate, problems)
-        check_evaluation(plan.evaluate, problems, references)
+        check_evaluation(plan.evaluate, metrics, problems, references)
     elif plan.require and document.values.get("evaluate") is None:
         problems.add(("require",), "there is nothing to require without `evaluate`")
     graph = Graph(plan, document, data, stages, judges, metrics)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..errors import HarnessError
+from ..suite_files import read_suite
 from .graph import JudgeNode, MetricNode, Slot
 from .problems import Problems, Where, hint
 
 if TYPE_CHECKING:
-    from ..components import Measure
+    from ..components import Measure, Metric
     from ..plugins import Entry
+    from ..records import SuiteRow
     from .model import Evaluate, Suite
     from .references import References
 
@@ -72,7 +75,17 @@ def _measures(problems: Problems) -> Iterator[tuple[Entry, Measure]]:
                 yield entry, measure
 
 
-def check_evaluation(evaluate: Evaluate, problems: Problems, references: References) -> None:
+def row_problem(metrics: Sequence[MetricNode]) -> Callable[[SuiteRow], str | None]:
+    """What the first of these metrics that objects to a suite row says of it."""
+    components: list[Metric] = [node.metric.component() for node in metrics]
+
+    def problem(row: SuiteRow) -> str | None:
+        return next((text for each in components if (text := each.problem(row))), None)
+
+    return problem
+
+
+def check_evaluation(evaluate: Evaluate, metrics: Sequence[MetricNode], problems: Problems, references: References) -> None:
     """Check that the models, the backend and the data of an evaluation exist and are of the right kind."""
     models = [
         (("baseline",), evaluate.baseline),
@@ -86,7 +99,7 @@ def check_evaluation(evaluate: Evaluate, problems: Problems, references: Referen
         problems.add(("evaluate", "candidates"), "only the baseline itself; name a model to compare with it")
     problems.named("backend", evaluate.generate.backend, ("evaluate", "generate", "backend"))
     for name, suite in evaluate.suites.items():
-        _check_suite(name, suite, problems, references)
+        _check_suite(name, suite, metrics, problems, references)
     if evaluate.reference is not None:
         kind = references.data(evaluate.reference, ("evaluate", "reference"))
         if kind not in {None, "preferences"}:
@@ -94,7 +107,9 @@ def check_evaluation(evaluate: Evaluate, problems: Problems, references: Referen
             problems.add(("evaluate", "reference"), text)
 
 
-def _check_suite(name: str, suite: Suite, problems: Problems, references: References) -> None:
+def _check_suite(
+    name: str, suite: Suite, metrics: Sequence[MetricNode], problems: Problems, references: References
+) -> None:
     path = ("evaluate", "suites", name)
     if suite.data is not None:
         references.data(suite.data, (*path, "data"))
@@ -106,6 +121,11 @@ def _check_suite(name: str, suite: Suite, problems: Problems, references: Refere
             problems.add((*path, "path"), f"{file}: no such file; paths count from the plan's folder")
         elif not file.stat().st_size:
             problems.add((*path, "path"), f"{file}: is empty; a row is a JSON object with `id` and `prompt`")
+        else:
+            try:
+                read_suite(file, row_problem(metrics))
+            except HarnessError as error:
+                problems.add((*path, "path"), str(error))
 
 
 def packaged_suites() -> list[str]:

@@ -17,9 +17,11 @@ def harness_metrics() -> list[type[Metric]]:
     from .helpfulness import Helpfulness
     from .kl import KL
     from .length import Length
+    from .likelihood import ChosenLikelihood
+    from .retention import Retention
     from .reward import Reward
     from .reward_model import Accuracy
     from .safety import Safety
     from .win_rate import WinRate
 
-    return [WinRate, Reward, KL, Safety, Helpfulness, Diversity, Length, Accuracy]
+    return [WinRate, Reward, KL, Safety, Helpfulness, Diversity, Length, Accuracy, Retention, ChosenLikelihood]

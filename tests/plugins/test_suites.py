@@ -8,6 +8,7 @@ from pathlib import Path
 
 import harness_benchmarks.suites
 import pytest
+from harness_plugins.metrics.instructions import KINDS, problem
 
 from harness import SuiteRow
 from harness.records import read_records
@@ -62,6 +63,25 @@ def test_prompts_are_one_short_turn() -> None:
         assert isinstance(row.prompt, str)
         assert row.prompt == row.prompt.strip()
         assert 10 < len(row.prompt) <= 120, row.id
+
+
+def test_the_instructions_are_varied_and_can_be_checked() -> None:
+    found = rows("retention")
+    assert [row.id for row in found] == [f"follow-{number:03d}" for number in range(1, len(found) + 1)]
+    assert len(found) >= 100
+    assert len({str(row.prompt).casefold() for row in found}) == len(found)
+    assert [row.id for row in found if not row.checks or problem(row)] == []
+    kinds = Counter(kind for row in found for kind in {check.kind for check in row.checks})
+    assert set(kinds) == set(KINDS)
+    assert min(kinds.values()) >= 2
+    assert min(Counter(row.category for row in found).values()) >= 8
+    assert not {row.prompt for row in found} & {row.prompt for row in rows("helpfulness") + rows("safety")}
+
+
+def test_the_readme_gives_the_count_of_instructions() -> None:
+    found = re.search(r"`follow-…` \| (\d+) \|.* of (\d+) kinds", README.read_text(encoding="utf-8"))
+    assert found is not None
+    assert (int(found[1]), int(found[2])) == (len(rows("retention")), len(KINDS))
 
 
 def test_the_readme_gives_the_counts() -> None:
