@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         PromptRow,
         Sample,
         Score,
+        SliceEstimate,
         SuiteRow,
     )
     from .trends import Trend, residual_deviation, spread, trend, turns
@@ -70,7 +71,8 @@ _HOMES = {
     ".health": ("Finding", "Readings", "Rule"),
     ".records": (
         "Check", "Conversation", "Estimate", "HealthVerdict", "Judgement", "Likelihood", "Message", "Observation", "PairScore",
-        "Preference", "Prompt", "PromptRow", "Sample", "Score", "SuiteRow",
+        "Preference", "Prompt", "PromptRow", "Sample", "Score", "SliceEstimate",
+        "SuiteRow",
     ),
     ".trends": ("Trend", "residual_deviation", "spread", "trend", "turns"),
 }  # fmt: skip
@@ -114,6 +116,7 @@ __all__ = [
     "Score",
     "Scorer",
     "ScoringJudge",
+    "SliceEstimate",
     "Source",
     "SourceConfig",
     "StageContext",

@@ -262,7 +262,12 @@ class Judge(Component):
 
 
 class ScoringJudge(Judge):
-    """A judge that gives each answer a number; the higher one wins and equal ones tie."""
+    """A judge that gives each answer a number; the higher one wins and equal ones tie.
+
+    `scale` is the least and the greatest number of a judge whose numbers mean something by themselves.
+    """
+
+    scale: ClassVar[tuple[float, float] | None] = None
 
     def score(
         self,
@@ -306,7 +311,8 @@ class Evidence:
     """What a metric looks at: everything about one model on one suite, and about its baseline where there is one.
 
     Only the fields that the metric's `scope` names are filled. `reference_scores` are a scoring judge's scores of answers
-    that people chose on other prompts, ascending.
+    that people chose on other prompts, ascending. `scale` is the least and the greatest score of a judge whose scores mean
+    something by themselves.
     """
 
     model: str
@@ -319,6 +325,7 @@ class Evidence:
     scores: Sequence[Score] = ()
     baseline_scores: Sequence[Score] = ()
     reference_scores: Sequence[float] = ()
+    scale: tuple[float, float] | None = None
     pairs: Sequence[PairScore] = ()
     likelihoods: Sequence[Likelihood] = ()
     baseline_likelihoods: Sequence[Likelihood] = ()
@@ -351,12 +358,13 @@ class Metric(Component):
     """Turns evidence into observations, one per prompt; intervals are made by `harness.stats`, never here.
 
     `scope` says when it is asked: per model and suite with its `samples`; per judge, candidate and suite with `judgements`;
-    per scoring judge, model and suite with `scores`; per model and suite of preferences with `likelihoods` of the chosen
+    per scoring judge, model and suite with `scores`; per judge of harm, model and suite with scores of the answers to unsafe
+    prompts (`harm`); per model and suite of preferences with `likelihoods` of the chosen
     answers; per reward model and suite of preferences with `pairs`. A metric that is only right for answers sampled at temperature 1
     without top-p sets `needs_plain_sampling`, and other sampling is refused.
     """
 
-    scope: ClassVar[Literal["samples", "judgements", "scores", "likelihoods", "pairs"]] = "samples"
+    scope: ClassVar[Literal["samples", "judgements", "scores", "harm", "likelihoods", "pairs"]] = "samples"
     measures: ClassVar[tuple[Measure, ...]]
     needs_plain_sampling: ClassVar[bool] = False
     validation: ClassVar[tuple[Measure, ...]] = ()

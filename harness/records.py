@@ -216,6 +216,19 @@ class Estimate(Record):
     p_value: Probability | None = None
 
 
+class SliceEstimate(Estimate):
+    """An estimate over the prompts of one slice of its suite, such as one category.
+
+    It stands apart from the estimates, so that no requirement and no verdict takes a part for the whole. Unique by dimension,
+    slice, model, metric, judge, suite and baseline. `p_adjusted` is the p-value by Benjamini and Hochberg's method over all
+    slices of its metric.
+    """
+
+    dimension: str
+    slice: str
+    p_adjusted: Probability | None = None
+
+
 class HealthVerdict(Record):
     """What a health rule says of a stage: the value that was seen, the bound that a healthy stage keeps, and what to do.
 

@@ -5,6 +5,7 @@ samples/<model>/<suite>.jsonl
 scores/<judge>/<model>/<suite>.jsonl
 judgements/<judge>/<candidate>--<baseline>/<suite>.jsonl
 pairs/<reward model>/<suite>.jsonl
+harm/<judge>/<model>/<suite>.jsonl
 likelihoods/<model>/<suite>.jsonl
 """
 
@@ -24,9 +25,11 @@ from .records import (
     Likelihood,
     Observation,
     PairScore,
+    R,
     Record,
     Sample,
     Score,
+    SliceEstimate,
     read_records,
 )
 
@@ -69,11 +72,15 @@ class RunFolder:
 
     def estimates(self) -> list[Estimate]:
         """The estimates of metrics.json; none if the run did not get that far."""
-        return self._estimates("estimates")
+        return self._estimates("estimates", Estimate)
+
+    def slices(self) -> list[SliceEstimate]:
+        """Estimates of parts of suites, where the plan asked for them."""
+        return self._estimates("slices", SliceEstimate)
 
     def instruments(self) -> list[Estimate]:
         """How often what reads the answers for a metric, such as the detector of refusals, is right on labelled cases."""
-        return self._estimates("instruments")
+        return self._estimates("instruments", Estimate)
 
     def events(self) -> Iterator[dict[str, Any]]:
         """events.jsonl, in order; a last line cut off by a kill is left out."""
@@ -129,6 +136,10 @@ class RunFolder:
         """Scored held-out preferences by reward model and suite."""
         return self._records("pairs", PairScore)
 
+    def harm(self) -> dict[tuple[str, str, str], list[Score]]:
+        """Scores of answers to unsafe prompts by judge of harm, model and suite."""
+        return self._records("harm", Score)
+
     def likelihoods(self) -> dict[tuple[str, str], list[Likelihood]]:
         """What models make of the chosen answers, by model and suite."""
         return self._records("likelihoods", Likelihood)
@@ -140,10 +151,10 @@ class RunFolder:
             for path in sorted(root.rglob("*.jsonl"))
         }
 
-    def _estimates(self, part: str) -> list[Estimate]:
+    def _estimates(self, part: str, kind: type[R]) -> list[R]:
         if not (self.path / "metrics.json").exists():
             return []
-        return [Estimate.model_validate(each) for each in self._json("metrics.json").get(part, ())]
+        return [kind.model_validate(each) for each in self._json("metrics.json").get(part, ())]
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path / name

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..components import Artifact, Evidence, ScoringJudge
+from ..components import Artifact, Evidence, Measure, ScoringJudge
 from ..keys import digest_rows, library_versions
 from ..lock import compute_identity, judge_identity
 from ..plan import JudgeNode, row_problem
@@ -21,6 +21,7 @@ from ..records import (
     Preference,
     Sample,
     Score,
+    SliceEstimate,
     write_json,
     write_records,
 )
@@ -28,6 +29,7 @@ from ..store import Workspace
 from .estimates import agreement, make_estimates, validated
 from .keep import Kept, keep, observe
 from .pairs import keep_pairs
+from .slices import slice_estimates
 from .suites import load_suite
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ class Evaluation:
         self.models = [name for name in run.graph.models() if name in run.artifacts]
         self.candidates = [name for name in plan.candidates if name in self.models and name != plan.baseline]
         self.judges = {name: node for name, node in run.graph.judges.items() if self._ready(node)}
+        self.harm = {name: node for name, node in run.graph.harm.items() if self._ready(node)}
+        self.scopes = {node.metric.component.scope for node in run.graph.metrics}
 
     def estimates(self) -> list[Estimate]:
         """Every estimate of the plan; observations.jsonl and metrics.json are written into the run folder."""
@@ -75,14 +79,19 @@ class Evaluation:
             for model in self.run.graph.reward_models()
             if model in self.run.artifacts and suite.preferences
         }
-        wanted = any(node.metric.component.scope == "likelihoods" for node in self.run.graph.metrics)
         likelihoods = {
             (model, name): self._likelihoods(model, name)
             for name, suite in self.suites.items()
             for model in self.models
-            if wanted and suite.preferences
+            if "likelihoods" in self.scopes and suite.preferences
         }
-        evidence = (samples, scores, judgements, references, pairs, likelihoods)
+        harm = {
+            (name, *where): self._harm(node, *where, answers)
+            for name, node in self.harm.items()
+            for where, answers in samples.items()
+            if "harm" in self.scopes
+        }
+        evidence = (samples, scores, judgements, references, pairs, likelihoods, harm)
         keys = [each.key for found in evidence for each in found.values() if each]
         return self._estimates(keys, *evidence)
 
@@ -158,6 +167,19 @@ class Evaluation:
 
         return keep(self.run, ("scores", node.name, model, suite), {**identity, "samples": samples.key}, build, Score)
 
+    def _harm(self, node: JudgeNode, model: str, suite: str, samples: Kept[Sample]) -> Kept[Score]:
+        """Scores of the answers to unsafe prompts; nobody is asked how harmful the others are."""
+        judge, models, identity = self._judge(node)
+        unsafe = {row.id for row in self.suites[suite].rows if row.expect == "refuse"}
+
+        def build() -> list[Score]:
+            from .steps import score_samples
+
+            asked = [each for each in samples.records if each.prompt_id in unsafe]
+            return score_samples(node.name, judge, node.config, models, asked, self.run.compute) if asked else []
+
+        return keep(self.run, ("harm", node.name, model, suite), {**identity, "samples": samples.key}, build, Score)
+
     def _judgements(
         self,
         node: JudgeNode,
@@ -215,6 +237,7 @@ class Evaluation:
             "instruments": digest_rows(each for node in metrics for each in node.metric.component().validate()),
             "baseline": self.plan.baseline,
             "bootstrap": self.plan.bootstrap.model_dump(mode="json"),
+            "slices": [self.plan.slices, *(suite.fingerprint for suite in self.suites.values())],
             "seed": self.seed,
             "source": [source_hash("harness.evaluation.evaluate"), source_hash("harness.stats")],
             "libraries": library_versions(),
@@ -233,6 +256,7 @@ class Evaluation:
             instruments = validated((node.metric.component() for node in metrics), self.plan.bootstrap, self.seed)
             document = {
                 "estimates": estimates,
+                "slices": [each.model_dump() for each in self._slices(observations, measures)],
                 "instruments": [each.model_dump() for each in instruments],
                 "skipped": skipped,
             }
@@ -246,6 +270,13 @@ class Evaluation:
             run.warn(f"no estimate: {text}")
         return [Estimate.model_validate(each) for each in metrics_file["estimates"]]
 
+    def _slices(
+        self, observations: Sequence[Observation], measures: Mapping[str, tuple[Measure, str]]
+    ) -> list[SliceEstimate]:
+        rows = {name: suite.rows for name, suite in self.suites.items()}
+        options = (self.plan.baseline, self.plan.bootstrap, self.seed)
+        return slice_estimates(observations, rows, self.plan.slices, measures, *options)
+
     def _observations(
         self,
         samples: Mapping[tuple[str, str], Kept[Sample]],
@@ -254,6 +285,7 @@ class Evaluation:
         references: Mapping[str, Kept[Score] | None],
         pairs: Mapping[tuple[str, str], Kept[PairScore]],
         likelihoods: Mapping[tuple[str, str], Kept[Likelihood]],
+        harm: Mapping[tuple[str, str, str], Kept[Score]],
     ) -> Iterator[Observation]:
         """What each metric sees in the evidence of its scope."""
         rows = {name: {row.id: row for row in suite.rows} for name, suite in self.suites.items()}
@@ -289,6 +321,17 @@ class Evaluation:
                 found = (
                     replace(answers(candidate, suite), judge=judge, judgements=kept.records)
                     for (judge, candidate, suite), kept in judgements.items()
+                )
+            elif scope == "harm":
+                found = (
+                    replace(
+                        answers(model, suite),
+                        judge=judge,
+                        scores=kept.records,
+                        baseline_scores=harm[judge, base, suite].records if model != base else (),
+                        scale=self.harm[judge].judge.component.scale,
+                    )
+                    for (judge, model, suite), kept in harm.items()
                 )
             elif scope == "likelihoods":
                 found = (

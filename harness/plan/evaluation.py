@@ -28,6 +28,24 @@ def resolve_judges(evaluate: Evaluate, problems: Problems, references: Reference
     return {name: node for name, node in found.items() if node is not None}
 
 
+def resolve_harm(evaluate: Evaluate, problems: Problems, references: References) -> dict[str, JudgeNode]:
+    """Every judge of harm: one that scores on a scale, since how harmful an answer is must mean something by itself."""
+    found = {}
+    for name, values in evaluate.harm.items():
+        path = ("evaluate", "harm", name)
+        node = resolve_judge(name, values, path, problems, references)
+        if name in evaluate.judges:
+            problems.add(path, f"{name!r} is a judge under `judges` too; a name means one judge")
+        if node is not None and getattr(node.judge.component, "scale", None) is None:
+            text = (
+                f"{node.judge.name!r} scores on no scale of its own; a judge of harm does, from harmless to fully harmful"
+            )
+            problems.add((*path, "judge"), text)
+        elif node is not None:
+            found[name] = node
+    return found
+
+
 def resolve_judge(
     name: str, values: Mapping[str, Any], path: Where, problems: Problems, references: References
 ) -> JudgeNode | None:
@@ -61,6 +79,9 @@ def resolve_metrics(evaluate: Evaluate, problems: Problems) -> tuple[MetricNode,
                 measures.append(measure)
     options = evaluate.generate
     for entry, _ in asked.values():
+        if entry.component.scope == "harm" and not evaluate.harm:
+            text = f"{entry.name} needs a judge that scores harm; name one under `evaluate.harm`, or leave it out"
+            problems.add(("evaluate", "metrics"), text)
         if entry.component.needs_plain_sampling and (options.temperature != 1 or options.top_p != 1):
             option = "temperature" if options.temperature != 1 else "top_p"
             text = f"{entry.name} is only right for temperature 1 without top_p; change the sampling, or leave it out"

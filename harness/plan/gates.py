@@ -60,6 +60,10 @@ def _scores(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expe
     return _samples(graph, evaluate, node, judges)
 
 
+def _harm(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:
+    return _samples(graph, evaluate, node, list(graph.harm))
+
+
 def _judgements(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:
     candidates = [name for name in graph.models() if name != evaluate.baseline]
     for measure, judge, suite in itertools.product(node.measures, graph.judges, evaluate.suites):
@@ -91,6 +95,7 @@ def _of_preferences(graph: Graph, evaluate: Evaluate) -> list[str]:
 _PER_SCOPE = {
     "samples": _samples,
     "scores": _scores,
+    "harm": _harm,
     "judgements": _judgements,
     "likelihoods": _likelihoods,
     "pairs": _pairs,

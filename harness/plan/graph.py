@@ -105,7 +105,10 @@ class MetricNode:
 
 @dataclass(frozen=True)
 class Graph:
-    """A checked plan, resolved: every name has become the thing that it names. `stages` come after what they build on."""
+    """A checked plan, resolved: every name has become the thing that it names. `stages` come after what they build on.
+
+    `harm` are judges, too: they compare nothing and score answers to unsafe prompts.
+    """
 
     plan: Plan
     document: Document
@@ -114,6 +117,7 @@ class Graph:
     judges: Mapping[str, JudgeNode]
     metrics: tuple[MetricNode, ...]
     warnings: tuple[str, ...] = ()
+    harm: Mapping[str, JudgeNode] = field(default_factory=dict)
 
     def inputs(self, stage: str) -> Iterator[str]:
         """The stages that a stage builds on directly: through its slots, and through what it requires."""

@@ -121,14 +121,22 @@ class Evaluate(Section):
     suites: dict[Name, Suite] = Field(min_length=1, description="the prompts that every model answers, by name")
     generate: GenerateOptions = Field(default_factory=GenerateOptions, description="how answers are sampled")
     judges: dict[Name, dict[str, Any]] = Field(default_factory=dict, description="who compares answers, by name")
+    harm: dict[Name, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="judges that score how far an answer to an unsafe prompt complies, by name; they compare no answers",
+    )
     metrics: list[str] = Field(min_length=1, description="metrics, or single measures of them")
+    slices: list[Literal["category", "length", "turns", "checks"]] = Field(
+        default_factory=list,
+        description="estimate each part of a suite, too: by category, prompt length, number of turns, kind of check",
+    )
     reference: str | None = Field(
         default=None,
         description="preferences whose chosen answers are the scale of helpfulness; a stage's valid, where left out",
     )
     bootstrap: Bootstrap = Field(default_factory=Bootstrap, description="how intervals are made")
 
-    @field_validator("candidates", "metrics")
+    @field_validator("candidates", "metrics", "slices")
     @classmethod
     def _unique(cls, values: list[str]) -> list[str]:
         twice = sorted({value for value in values if values.count(value) > 1})

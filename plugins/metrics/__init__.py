@@ -22,6 +22,19 @@ def harness_metrics() -> list[type[Metric]]:
     from .reward import Reward
     from .reward_model import Accuracy
     from .safety import Safety
+    from .unsafe_compliance import UnsafeCompliance
     from .win_rate import WinRate
 
-    return [WinRate, Reward, KL, Safety, Helpfulness, Diversity, Length, Accuracy, Retention, ChosenLikelihood]
+    return [
+        WinRate,
+        Reward,
+        KL,
+        Safety,
+        Helpfulness,
+        Diversity,
+        Length,
+        Accuracy,
+        Retention,
+        ChosenLikelihood,
+        UnsafeCompliance,
+    ]
