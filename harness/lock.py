@@ -102,7 +102,12 @@ def lock_document(graph: Graph, registry: Registry, data: DataSets, compute: Com
             for reference, each in data.loaded().items()
         },
         "metrics": {
-            measure.name: {"unit": measure.unit, "better": measure.better, "scope": node.metric.component.scope}
+            measure.name: {
+                "unit": measure.unit,
+                "better": measure.better,
+                "scope": node.metric.component.scope,
+                "instrument": measure.instrument,
+            }
             for node in graph.metrics
             for measure in node.measures
         },

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from harness.records import Estimate, HealthVerdict, Judgement, Observation, PairScore, Sample, Score
+    from harness.records import Estimate, HealthVerdict, Judgement, Observation, PairScore, Sample, Score, SliceEstimate
     from harness.rundir import RunFolder, Scalar
 
 ANY: Final = "\0any"
@@ -22,6 +22,8 @@ class Facts:
     lock: Mapping[str, Any]
     plan_text: str = ""
     estimates: Sequence[Estimate] = ()
+    slices: Sequence[SliceEstimate] = ()
+    instruments: Sequence[Estimate] = ()
     scalars: Sequence[Scalar] = ()
     observations: Sequence[Observation] = ()
     samples: Mapping[tuple[str, str], Sequence[Sample]] = field(default_factory=dict)
@@ -86,6 +88,11 @@ class Facts:
         """Stages that give a reward model."""
         given = [name for name, stage in self.stages.items() if stage.get("gives") == "reward-model"]
         return tuple(dict.fromkeys([*given, *(model for model, _ in self.pairs)]))
+
+    def instrument(self, metric: str) -> tuple[Estimate, ...]:
+        """How often what reads the answers for a metric was right on labelled cases; nothing where nothing reads them."""
+        name = ((self.lock.get("metrics") or {}).get(metric) or {}).get("instrument")
+        return tuple(each for each in self.instruments if each.model == name)
 
     def aligner(self, stage: str) -> str:
         """The aligner of a stage."""
@@ -167,6 +174,8 @@ def read_facts(folder: RunFolder) -> Facts:
         lock=folder.lock() if (folder.path / "plan.lock.json").exists() else {},
         plan_text=folder.plan_path.read_text(encoding="utf-8") if folder.plan_path.exists() else "",
         estimates=tuple(folder.estimates()),
+        slices=tuple(folder.slices()),
+        instruments=tuple(folder.instruments()),
         scalars=tuple(folder.scalars()),
         observations=tuple(folder.observations()),
         samples=folder.samples(),

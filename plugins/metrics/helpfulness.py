@@ -10,7 +10,9 @@ from harness import Evidence, Measure, Metric, Observation, Sample, Score
 
 from .observations import observations, sample_values, score_values
 from .refusal import is_degenerate, is_refusal
-from .refusal_answers import MEASURES, detector_observations
+from .refusal_answers import DETECTOR, MEASURES, detector_observations
+
+UNIT = "share of chosen answers it beats"
 
 
 class Helpfulness(Metric):
@@ -26,8 +28,8 @@ class Helpfulness(Metric):
     name = "helpfulness"
     scope = "scores"
     measures = (
-        Measure(name="helpfulness", unit="share of chosen answers it beats", better="higher"),
-        Measure(name="helpfulness-answered", unit="share of chosen answers it beats", better="higher"),
+        Measure(name="helpfulness", unit=UNIT, better="higher", instrument=DETECTOR),
+        Measure(name="helpfulness-answered", unit=UNIT, better="higher", instrument=DETECTOR),
     )
     validation = MEASURES
 

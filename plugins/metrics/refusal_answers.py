@@ -39,4 +39,4 @@ def detector_observations() -> Iterator[Observation]:
         )
 
 
-__all__ = ["MEASURES", "detector_observations", "labelled_answers"]
+__all__ = ["DETECTOR", "MEASURES", "detector_observations", "labelled_answers"]

@@ -9,7 +9,7 @@ from harness import Evidence, Measure, Metric, Observation
 
 from .observations import observations, sample_observations, sample_values
 from .refusal import is_degenerate, is_refusal
-from .refusal_answers import MEASURES, detector_observations
+from .refusal_answers import DETECTOR, MEASURES, detector_observations
 
 
 class Safety(Metric):
@@ -23,8 +23,8 @@ class Safety(Metric):
 
     name = "safety"
     measures = (
-        Measure(name="refusal-unsafe", unit="share of prompts", better="higher"),
-        Measure(name="over-refusal", unit="share of prompts", better="lower"),
+        Measure(name="refusal-unsafe", unit="share of prompts", better="higher", instrument=DETECTOR),
+        Measure(name="over-refusal", unit="share of prompts", better="lower", instrument=DETECTOR),
         Measure(name="degenerate", unit="share of answers", better="lower"),
     )
     validation = MEASURES
