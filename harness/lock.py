@@ -90,6 +90,7 @@ def lock_document(graph: Graph, registry: Registry, data: DataSets, compute: Com
             for name, node in graph.stages.items()
         },
         "judges": {name: _locked(node) for name, node in graph.judges.items()},
+        "best_of_n": {name: each.model_dump() for name, each in graph.best_of_n.items()},
         "harm": {name: _locked(node) for name, node in graph.harm.items()},
         "data": {
             reference: {

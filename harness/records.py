@@ -99,7 +99,8 @@ class Sample(Record):
     `tokens` counts the answer's tokens, its stop token included. `logprob` and `ref_logprob` are sums over them, in nats,
     under the model that wrote the answer and under its reference. `kl` is the exact KL divergence from the reference, summed
     over the answer's positions; `kl_k3` is Schulman's k3 estimate of it, summed likewise. Fields about the reference are
-    null for a model that has none.
+    null for a model that has none. `best_of` is how many answers this one was the best of, where a reward model chose it; its
+    log-probability is then that of a single answer, and its divergence is not known.
     """
 
     prompt_id: str
@@ -114,6 +115,7 @@ class Sample(Record):
     kl: float | None = None
     kl_k3: float | None = None
     seed: int
+    best_of: int | None = None
 
 
 class Score(Record):

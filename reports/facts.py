@@ -99,11 +99,13 @@ class Facts:
         return str(self.stages.get(stage, {}).get("aligner") or self.outcomes.get(stage, {}).get("aligner") or "")
 
     def upstream(self, stage: str) -> tuple[str, ...]:
-        """All stages that a stage builds on, the nearest first."""
+        """All stages that a stage builds on, the nearest first; the best of n builds on who answers and who chooses."""
         found: dict[str, None] = {}
         waiting = [stage]
         while waiting:
-            for value in (self.stages.get(waiting.pop(0), {}).get("slots") or {}).values():
+            name = waiting.pop(0)
+            best = (self.lock.get("best_of_n") or {}).get(name) or {}
+            for value in [*(self.stages.get(name, {}).get("slots") or {}).values(), *best.values()]:
                 if value in self.stages and value not in found:
                     found[value] = None
                     waiting.append(value)

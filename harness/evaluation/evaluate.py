@@ -48,7 +48,7 @@ class Evaluation:
         folder = run.graph.document.folder
         problem = row_problem(run.graph.metrics)
         self.suites = {name: load_suite(name, each, run.data, folder, problem) for name, each in plan.suites.items()}
-        self.models = [name for name in run.graph.models() if name in run.artifacts]
+        self.models = [name for name in run.graph.models() if self._answers(name)]
         self.candidates = [name for name in plan.candidates if name in self.models and name != plan.baseline]
         self.judges = {name: node for name, node in run.graph.judges.items() if self._ready(node)}
         self.harm = {name: node for name, node in run.graph.harm.items() if self._ready(node)}
@@ -83,7 +83,7 @@ class Evaluation:
             (model, name): self._likelihoods(model, name)
             for name, suite in self.suites.items()
             for model in self.models
-            if "likelihoods" in self.scopes and suite.preferences
+            if "likelihoods" in self.scopes and suite.preferences and model in self.run.artifacts
         }
         harm = {
             (name, *where): self._harm(node, *where, answers)
@@ -94,6 +94,14 @@ class Evaluation:
         evidence = (samples, scores, judgements, references, pairs, likelihoods, harm)
         keys = [each.key for found in evidence for each in found.values() if each]
         return self._estimates(keys, *evidence)
+
+    def _answers(self, model: str) -> bool:
+        """Whether there are answers of a model: its stage, or those that make the best of n, did finish."""
+        best = self.run.graph.best_of_n.get(model)
+        lost = [name for name in ((best.model, best.reward) if best else (model,)) if name not in self.run.artifacts]
+        if best and lost:
+            self.run.warn(f"{model!r} was left out: {lost[0]!r} did not finish")
+        return not lost
 
     def _ready(self, node: JudgeNode) -> bool:
         lost = [name for name in node.models.values() if name not in self.run.artifacts]
@@ -116,7 +124,8 @@ class Evaluation:
     # --- records ----------------------------------------------------------------------------------------------------------
 
     def _samples(self, model: str, suite: str) -> Kept[Sample]:
-        artifact, loaded, options = self.run.artifacts[model], self.suites[suite], self.plan.generate
+        best, artifacts = self.run.graph.best_of_n.get(model), self.run.artifacts
+        artifact, loaded, options = artifacts[best.model if best else model], self.suites[suite], self.plan.generate
         backend = self.run.registry.entries["backend", options.backend]
         identity = {
             "backend": backend.identity(),
@@ -127,10 +136,17 @@ class Evaluation:
             "seed": self.seed,
             "compute": compute_identity(self.run.compute),
         }
+        if best is not None:
+            max_length = self.run.graph.stages[best.reward].config.max_length
+            identity["best"] = {"n": best.n, "reward": artifacts[best.reward].key, "max_length": max_length}
 
         def build() -> list[Sample]:
-            from .steps import sample_answers
+            from .steps import best_of_n, sample_answers
 
+            if best is not None:
+                reward = artifacts[best.reward]
+                rest = (loaded, backend.component(), options, self.seed, self.run.compute)
+                return best_of_n(model, artifact, reward, max_length, best.n, *rest)
             return sample_answers(artifact, loaded, backend.component(), options, self.seed, self.run.compute)
 
         return keep(self.run, ("samples", model, suite), identity, build, Sample)

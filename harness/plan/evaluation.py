@@ -113,11 +113,23 @@ def check_evaluation(evaluate: Evaluate, metrics: Sequence[MetricNode], problems
         *((("candidates", i), name) for i, name in enumerate(evaluate.candidates)),
     ]
     for path, name in models:
+        if path[0] == "candidates" and name in evaluate.best_of_n:
+            continue
         kind = references.stage(name, ("evaluate", *path))
         if kind not in {None, "model"}:
             problems.add(("evaluate", *path), f"{name!r} is a {kind}; it gives no answers to compare")
     if set(evaluate.candidates) == {evaluate.baseline}:
         problems.add(("evaluate", "candidates"), "only the baseline itself; name a model to compare with it")
+    for name, best in evaluate.best_of_n.items():
+        if name in references.stage_names:
+            problems.add(("evaluate", "best_of_n", name), f"{name!r} is a stage too; rename one of them")
+        for key, wanted in (("model", "model"), ("reward", "reward-model")):
+            where = ("evaluate", "best_of_n", name, key)
+            kind = references.stage(getattr(best, key), where)
+            if kind not in {None, wanted}:
+                problems.add(where, f"{getattr(best, key)!r} is a {kind}; this takes a {wanted}")
+        if name not in evaluate.candidates:
+            problems.add(("evaluate", "best_of_n", name), "is no candidate; name it there, or leave it out")
     problems.named("backend", evaluate.generate.backend, ("evaluate", "generate", "backend"))
     for name, suite in evaluate.suites.items():
         _check_suite(name, suite, metrics, problems, references)

@@ -80,7 +80,9 @@ def _pairs(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expec
 
 
 def _likelihoods(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:
-    return _samples(graph, evaluate, node, suites=_of_preferences(graph, evaluate))
+    # The best of n answers is no model that gives an answer a probability.
+    found = _samples(graph, evaluate, node, suites=_of_preferences(graph, evaluate))
+    return (each for each in found if each.model not in graph.best_of_n)
 
 
 def _of_preferences(graph: Graph, evaluate: Evaluate) -> list[str]:

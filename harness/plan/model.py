@@ -113,11 +113,22 @@ class Bootstrap(Section):
     level: float = Field(default=0.95, gt=0.5, lt=1, description="the confidence level of every interval")
 
 
+class BestOfN(Section):
+    """A candidate that answers with the best of n answers of a model, by a reward model."""
+
+    model: Name = Field(description="the model that answers")
+    reward: Name = Field(description="the reward model that chooses; a judge that uses it is circular")
+    n: int = Field(ge=2, le=1024, description="how many answers there are to choose from")
+
+
 class Evaluate(Section):
     """What is measured, on what, against what, by whom. `reference` names preferences whose chosen answers set a scale."""
 
     baseline: Name = Field(description="the model that candidates are compared with")
     candidates: list[Name] = Field(min_length=1, description="the models to compare")
+    best_of_n: dict[Name, BestOfN] = Field(
+        default_factory=dict, description="more models to name as candidates: the best of n answers, by a reward model"
+    )
     suites: dict[Name, Suite] = Field(min_length=1, description="the prompts that every model answers, by name")
     generate: GenerateOptions = Field(default_factory=GenerateOptions, description="how answers are sampled")
     judges: dict[Name, dict[str, Any]] = Field(default_factory=dict, description="who compares answers, by name")

@@ -20,11 +20,12 @@ def judge_warnings(graph: Graph) -> Iterator[str]:
                 )
         for model in dict.fromkeys(judge.models.values()):
             for candidate in graph.models():
-                if candidate not in graph.stages:
+                if candidate not in graph.stages and candidate not in graph.best_of_n:
                     continue
                 if model in graph.ancestors(candidate):
+                    how = "was trained against it" if candidate in graph.stages else "is what it chose, or what chose so"
                     yield (
-                        f"judge {judge.name!r} uses {model!r}, and {candidate!r} was trained against it: its verdict on "
+                        f"judge {judge.name!r} uses {model!r}, and {candidate!r} {how}: its verdict on "
                         f"{candidate!r} is circular. Judge with a reward model that nothing trains against."
                     )
                 elif shared := sorted(graph.own_data(model) & graph.trained_on(candidate)):

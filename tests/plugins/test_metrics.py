@@ -226,6 +226,15 @@ def test_kl_and_its_estimators() -> None:
     assert not any(each.compare for each in KL.measures)
 
 
+def test_the_best_of_n_has_a_bound_of_its_kl_and_no_kl() -> None:
+    given = evidence([row("a"), row("b")], samples=[sample("a", best_of=2), sample("b", best_of=8)])
+    # log 2 - 1/2 and log 8 - 7/8
+    found = observed(KL(), given)
+    assert list(found) == ["kl-bound"]
+    assert found["kl-bound"]["a"][0] == pytest.approx(0.693147 - 0.5, abs=1e-6)
+    assert found["kl-bound"]["b"][0] == pytest.approx(2.079442 - 0.875, abs=1e-6)
+
+
 def test_kl_says_nothing_about_a_model_without_a_reference() -> None:
     assert observed(KL(), evidence([row("a")], samples=[sample("a")])) == {}
 
