@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .answers import EACH, prompt_text, shuffled
 from .results import null_of
-from .text import interval, number
+from .text import interval, is_fraction, number
 
 if TYPE_CHECKING:
     from harness.records import Estimate, Observation
@@ -78,5 +78,8 @@ def _examples(facts: Facts, estimate: Estimate, observed: list[Observation]) -> 
     # Equal ones, as 0/1 values are, come in an order that depends on the seed alone.
     ranked = sorted(gains, key=lambda each: (-sign * gains[each], shuffled(facts.seed, each)))
     for prompt_id in [each for each in ranked if sign * gains[each] > 0 and each in mine and each in other][:EACH]:
-        adds = number(gains[prompt_id] / len(gains), sign=True)
+        added = gains[prompt_id] / len(gains)
+        adds = (
+            f"{number(100 * added, 1, True)} pp" if is_fraction(estimate) else f"{number(added, sign=True)} {estimate.unit}"
+        )
         yield Example(prompt_text(mine[prompt_id]), adds, mine[prompt_id].answer, other[prompt_id].answer)

@@ -9,8 +9,8 @@ from ..plan.model import Bootstrap
 from ..records import Estimate, Observation, SliceEstimate, SuiteRow
 from .estimates import make_estimates
 
-FEWEST = 5
-"""A slice with fewer observations of a measure has no estimate of it."""
+FEWEST, FEWEST_RESAMPLED = 5, 10
+"""Groups of prompts that a slice must have to get an estimate: a rate, and one whose interval is resampled."""
 
 RESAMPLES = 2000
 """There are many slices, and none of them decides a verdict."""
@@ -58,9 +58,13 @@ def slice_estimates(
                 found += [
                     SliceEstimate(**estimate.model_dump(), dimension=dimension, slice=name)
                     for estimate in make_estimates(inside, measures, baseline, fewer, seed)
-                    if isinstance(estimate, Estimate) and estimate.n >= FEWEST
+                    if isinstance(estimate, Estimate) and _enough(estimate)
                 ]
     return list(_adjusted(found))
+
+
+def _enough(estimate: Estimate) -> bool:
+    return estimate.clusters >= (FEWEST if estimate.method.startswith("wilson") else FEWEST_RESAMPLED)
 
 
 def _adjusted(estimates: Sequence[SliceEstimate]) -> Iterator[SliceEstimate]:

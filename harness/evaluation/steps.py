@@ -79,6 +79,7 @@ def _samples(
     fitted = fit_prompts(tokenizer, prompts, options.max_new_tokens, context_length(policy))
     sequences = [TokenSequence(prompt, answer.token_ids) for prompt, answer in zip(fitted, answers, strict=True)]
     pad_id = tokenizer.pad_token_id
+    costs: list[dict[str, Any]]
     if reference is not None:
         other, _ = load_policy(reference.path, compute)
         costs = [

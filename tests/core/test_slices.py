@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness import Measure, Message, Observation, SuiteRow
-from harness.evaluation.slices import FEWEST, slice_estimates, slices
+from harness.evaluation.slices import FEWEST, FEWEST_RESAMPLED, slice_estimates, slices
 from harness.plan.model import Bootstrap
 
 BOOTSTRAP = Bootstrap(resamples=200)
@@ -67,32 +67,34 @@ def test_a_suite_that_does_not_vary_has_no_slices(dimension: str) -> None:
     assert slices([], dimension) == {}
 
 
-def test_each_slice_has_its_level_and_its_difference_and_a_small_one_none() -> None:
-    rows = [row(f"{category}{n}", category=category) for category in ("art", "tea", "zoo") for n in range(6)][
-        : 12 + FEWEST - 1
-    ]
-    values = {"art": 1.0, "tea": 0.0, "zoo": 0.0}
+def test_each_slice_has_its_level_and_its_difference_and_a_small_one_less() -> None:
+    sizes = {"art": FEWEST_RESAMPLED, "tea": FEWEST_RESAMPLED - 1, "zoo": FEWEST - 1}
+    rows = [row(f"{category}{n}", category=category) for category, size in sizes.items() for n in range(size)]
     observations = [seen(r.id, "old", "refused", 0.0) for r in rows]
-    observations += [seen(r.id, "new", "refused", values[str(r.category)], 0.0) for r in rows]
+    observations += [seen(r.id, "new", "refused", float(r.category == "art"), 0.0) for r in rows]
     made = slice_estimates(observations, {"s": rows}, ["category"], {"refused": (RATE, "samples")}, "old", BOOTSTRAP, 0)
+    # A rate of nine prompts has Wilson's interval; a difference over so few would be resampled, and has none.
     assert {(each.slice, each.model, each.baseline): each.value for each in made} == {
         ("art", "old", None): 0.0, ("art", "new", None): 1.0, ("art", "new", "old"): 1.0,
-        ("tea", "old", None): 0.0, ("tea", "new", None): 0.0, ("tea", "new", "old"): 0.0,
+        ("tea", "old", None): 0.0, ("tea", "new", None): 0.0,
     }  # fmt: skip
-    assert {(each.dimension, each.n, each.suite) for each in made} == {("category", 6, "s")}
+    assert {(each.dimension, each.slice, each.n, each.suite) for each in made} == {
+        ("category", "art", 10, "s"), ("category", "tea", 9, "s"),
+    }  # fmt: skip
 
 
 def test_p_values_are_adjusted_over_all_slices_of_a_metric() -> None:
-    # Six wins of six: 2 * 2**-6 = 0.03125 (sign test). Ten of ten: 2 * 2**-10 = 0.001953125. Of the two in order, m p / j:
-    # 2 * 0.001953125 / 1 = 0.00390625 and 2 * 0.03125 / 2 = 0.03125.
-    rows = [row(f"a{n}", category="a") for n in range(6)] + [row(f"b{n}", category="b") for n in range(10)]
+    # Ten wins of ten: p = 2 * 2**-10 = 0.001953125. Twelve of thirteen: 2 * (13 + 1) / 2**13 = 0.00341796875. Of the two in
+    # order, m p / j: 2 * 0.001953125 / 1 = 0.00390625, and 2 * 0.00341796875 / 2, which is less and holds for both.
+    rows = [row(f"a{n}", category="a") for n in range(10)] + [row(f"b{n}", category="b") for n in range(13)]
     measures = {"win-rate": (WIN, "judgements"), "refused": (RATE, "samples")}
-    observations = [seen(r.id, "new", "win-rate", 1.0) for r in rows] + [seen(r.id, "old", "refused", 1.0) for r in rows]
+    observations = [seen(r.id, "new", "win-rate", float(r.id != "b0")) for r in rows]
+    observations += [seen(r.id, "old", "refused", 1.0) for r in rows]
     made = slice_estimates(observations, {"s": rows}, ["category"], measures, "old", BOOTSTRAP, 0)
     found = {(each.metric, each.slice): (each.p_value, each.p_adjusted) for each in made}
     assert found == {
-        ("win-rate", "a"): (pytest.approx(0.03125), pytest.approx(0.03125)),
-        ("win-rate", "b"): (pytest.approx(0.001953125), pytest.approx(0.00390625)),
+        ("win-rate", "a"): (pytest.approx(0.001953125), pytest.approx(0.00341796875)),
+        ("win-rate", "b"): (pytest.approx(0.00341796875), pytest.approx(0.00341796875)),
         ("refused", "a"): (None, None),
         ("refused", "b"): (None, None),
     }

@@ -81,7 +81,7 @@ def test_the_prompts_that_carry_a_difference_are_those_that_add_most_in_its_dire
     (found,) = carried(read_facts(run))
     assert (found.candidate, found.baseline, found.metric, found.difference) == ("dpo", "sft", "length", "+31 [12, 50]")
     assert [(each.adds, each.candidate.split(" of ")[0], each.baseline.split(".")[0]) for each in found.examples] == [
-        ("+2", "Answer 2", "Answer 2 of sft"), ("+1.2", "Answer 4", "Answer 4 of sft"),
+        ("+2 characters per answer", "Answer 2", "Answer 2 of sft"), ("+1.2 characters per answer", "Answer 4", "Answer 4 of sft"),
     ]  # fmt: skip
 
 
