@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
 
 import harness_benchmarks.suites
 import pytest
-from harness_plugins.metrics.instructions import KINDS, problem
+from harness_plugins.metrics.instructions import KINDS, follows, problem
+from harness_plugins.metrics.refusal import is_degenerate, is_refusal
 
 from harness import SuiteRow
 from harness.records import read_records
@@ -93,3 +95,14 @@ def test_the_readme_gives_the_counts() -> None:
         assert {row.expect for row in found} == {expect}
         assert Counter(row.category for row in found).most_common()[-1][1] == int(each)
         assert len({row.category for row in found}) == int(categories)
+
+
+def test_every_instruction_can_be_followed_and_can_be_missed() -> None:
+    """An answer by hand to each prompt passes all of its checks, and some other prompt's answer does not."""
+    path = Path(__file__).with_name("retention_answers.jsonl")
+    answers = {each["id"]: each["answer"] for each in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+    found = rows("retention")
+    assert list(answers) == [row.id for row in found]
+    assert [row.id for row in found if not follows(answers[row.id], row)] == []
+    assert [key for key, answer in answers.items() if is_refusal(answer) or is_degenerate(answer)] == []
+    assert [row.id for row in found if all(follows(answer, row) for answer in answers.values())] == []
