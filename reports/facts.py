@@ -80,7 +80,7 @@ class Facts:
     @cached_property
     def judges(self) -> tuple[str, ...]:
         """Judges in the plan's order, then those that only estimates name."""
-        named = (each.judge for each in self.estimates if each.judge)
+        named = (each.judge for each in (*self.estimates, *self.slices) if each.judge)
         return tuple(dict.fromkeys([*(self.evaluate.get("judges") or {}), *named]))
 
     @cached_property

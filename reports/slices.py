@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .evidence import TOO_FEW
+from .judges import standings
 from .results import Value, null_of
 from .text import count, interval, label, number
 
@@ -48,8 +49,15 @@ def slices(facts: Facts) -> Slices | None:
     """Every slice that was estimated; None without any."""
     if not facts.slices:
         return None
+    known = standings(facts)
     tested = [each for each in facts.slices if each.p_adjusted is not None]
-    found = [each for each in tested if _stands_out(each)]
+    found = [
+        each
+        for each in tested
+        if _stands_out(each)
+        # What a circular or unproven judge sees in a part is no more worth saying than what it sees in the whole.
+        and (each.judge is None or known[each.judge].may_judge(*({each.model, str(each.baseline)} - {facts.baseline})))
+    ]
     keys = dict.fromkeys((each.suite, each.metric, each.judge) for each in facts.slices)
     tables = tuple(_table(facts, *key) for key in keys)
     return Slices(count(len(tested), "comparison"), tuple(_words(each) for each in found), tables)

@@ -23,7 +23,9 @@ def judge_warnings(graph: Graph) -> Iterator[str]:
                 if candidate not in graph.stages and candidate not in graph.best_of_n:
                     continue
                 if model in graph.ancestors(candidate):
-                    how = "was trained against it" if candidate in graph.stages else "is what it chose, or what chose so"
+                    best = graph.best_of_n.get(candidate)
+                    chosen = "takes the answers that it chose" if best and best.reward == model else "builds on it"
+                    how = chosen if best else "was trained against it"
                     yield (
                         f"judge {judge.name!r} uses {model!r}, and {candidate!r} {how}: its verdict on "
                         f"{candidate!r} is circular. Judge with a reward model that nothing trains against."

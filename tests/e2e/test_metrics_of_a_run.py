@@ -93,7 +93,9 @@ def test_the_best_of_n_is_never_worse_by_who_chose_it_than_the_models_own_answer
 
 
 def test_who_chose_is_no_judge_of_what_it_chose(run: RunFolder) -> None:
-    assert any("'chooser' uses 'reward', and 'bo3' is what it chose" in text for text in run.run()["warnings"])
+    assert any(
+        "'chooser' uses 'reward', and 'bo3' takes the answers that it chose" in text for text in run.run()["warnings"]
+    )
     page = " ".join(run.report_path.read_text(encoding="utf-8").split())
     assert "<code>chooser</code> lies upstream of <code>bo3</code>" in page
 

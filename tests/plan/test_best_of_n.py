@@ -24,7 +24,9 @@ def test_a_judge_that_is_the_chooser_is_circular_and_another_one_is_not(resolve:
     assert [text for text in resolve(ADDED).warnings if "bo4" in text] == []
     circular = resolve(ADDED, ("model: referee}", "model: reward}")).warnings
     (told,) = [text for text in circular if "bo4" in text]
-    assert told.startswith("judge 'referee' uses 'reward', and 'bo4' is what it chose, or what chose so")
+    assert told.startswith(
+        "judge 'referee' uses 'reward', and 'bo4' takes the answers that it chose: its verdict on 'bo4' is circular"
+    )
 
 
 def test_a_judge_that_gave_the_choosers_data_shares_its_mistakes(resolve: Callable[..., Graph]) -> None:

@@ -59,6 +59,18 @@ def test_what_stands_out_has_an_interval_a_test_and_enough_prompts_behind_it(mak
     assert (dimension, [row.slice for row in rows][2:], rows[0].n) == ("category", ["chance", "wide", "few"], 40)
 
 
+def test_a_circular_judge_makes_no_part_stand_out(make_run: MakeRun) -> None:
+    def won(model: str, judge: str) -> SliceEstimate:
+        fields = {"model": model, "metric": "win-rate", "judge": judge, "value": 0.9, "low": 0.8, "high": 0.95}
+        return part(f"{model} by {judge}", 30.0, 10.0, 50.0, 0.01, baseline="sft").model_copy(update=fields)
+
+    found = slices(read_facts(run_with(make_run, [won("ppo", "reward"), won("ppo", "truth"), won("dpo", "truth")])))
+    assert found is not None
+    assert [said.split(":")[0] + said.split(" by ")[-1][:5] for said in found.standing_out] == [
+        "PPO against SFTtruth", "DPO against SFTtruth",
+    ]  # fmt: skip
+
+
 def test_a_run_without_slices_has_no_section_and_its_numbers_are_the_whole_suites(make_run: MakeRun) -> None:
     assert slices(read_facts(make_run())) is None
     facts = read_facts(run_with(make_run, [part("only", 1.0, 0.5, 1.5, 0.01, baseline="sft")]))
