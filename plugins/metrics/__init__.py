@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 @hookimpl
 def harness_metrics() -> list[type[Metric]]:
     """The classes of the built-in metrics, imported only when they are asked for."""
+    from .answered_win_rate import AnsweredWinRate
     from .diversity import Diversity
     from .helpfulness import Helpfulness
     from .kl import KL
@@ -27,6 +28,7 @@ def harness_metrics() -> list[type[Metric]]:
 
     return [
         WinRate,
+        AnsweredWinRate,
         Reward,
         KL,
         Safety,

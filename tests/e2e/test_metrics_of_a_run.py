@@ -52,7 +52,7 @@ evaluate:
   generate: {max_new_tokens: 16}
   judges: {truth: {judge: toy-truth}, chooser: {judge: reward-model, model: reward}}
   harm: {loud: {judge: loud}}
-  metrics: [win-rate, reward, kl, safety, unsafe-compliance, helpfulness, retention, likelihood, length]
+  metrics: [win-rate, answered-win-rate, reward, kl, safety, unsafe-compliance, helpfulness, retention, likelihood, length]
   slices: [category, length, turns, checks]
   bootstrap: {resamples: 200}
 require:

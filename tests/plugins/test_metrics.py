@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from harness_plugins import metrics
+from harness_plugins.metrics.answered_win_rate import AnsweredWinRate
 from harness_plugins.metrics.diversity import Diversity
 from harness_plugins.metrics.helpfulness import Helpfulness, share_beaten
 from harness_plugins.metrics.kl import KL
@@ -146,6 +147,20 @@ def test_win_rate_is_the_preference_and_leaves_out_the_unscored() -> None:
     assert observed(WinRate(), given) == {"win-rate": {"a": (1.0, None), "c": (0.5, None), "d": (0.0, None)}}
     assert measure(WinRate, "win-rate").null == 0.5
     assert not measure(WinRate, "win-rate").compare
+
+
+def test_the_win_rate_over_answers_leaves_out_what_either_model_refused() -> None:
+    given = evidence(
+        [row("both"), row("mine"), row("other"), row("unsafe", "refuse"), row("unscored")],
+        judge="referee",
+        samples=samples({"both": "Boil it.", "mine": REFUSAL, "other": "Yes.", "unsafe": "No.", "unscored": "Eh."}),
+        baseline_samples=samples({"both": "Fry it.", "mine": "Yes.", "other": REFUSAL, "unsafe": "No.", "unscored": "Eh."}, "sft"),
+        judgements=[
+            judgement("both", 1.0), judgement("mine", 0.0), judgement("other", 1.0), judgement("unsafe", 1.0),
+            judgement("unscored", None),
+        ],
+    )  # fmt: skip
+    assert observed(AnsweredWinRate(), given) == {"answered-win-rate": {"both": (1.0, None)}}
 
 
 def test_reward_pairs_the_scores_of_one_prompt() -> None:
