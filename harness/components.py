@@ -310,9 +310,9 @@ class Scorer:
 class Evidence:
     """What a metric looks at: everything about one model on one suite, and about its baseline where there is one.
 
-    Only the fields that the metric's `scope` names are filled. `reference_scores` are a scoring judge's scores of answers
-    that people chose on other prompts, ascending. `scale` is the least and the greatest score of a judge whose scores mean
-    something by themselves.
+    Only the fields that the metric's `scope` names are filled; `baseline` is the model that judgements compare with.
+    `reference_scores` are a scoring judge's scores of answers that people chose on other prompts, ascending. `scale` is the
+    least and the greatest score of a judge whose scores mean something by themselves.
     """
 
     model: str
@@ -321,6 +321,7 @@ class Evidence:
     samples: Sequence[Sample] = ()
     baseline_samples: Sequence[Sample] = ()
     judge: str | None = None
+    baseline: str | None = None
     judgements: Sequence[Judgement] = ()
     scores: Sequence[Score] = ()
     baseline_scores: Sequence[Score] = ()

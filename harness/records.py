@@ -181,7 +181,10 @@ class Judgement(Record):
 
 
 class Observation(Record):
-    """One metric's value for one model on one prompt, and the baseline's value on the same prompt where it has one."""
+    """One metric's value for one model on one prompt, and the baseline's value on the same prompt where it has one.
+
+    `baseline` is the model that a judgement compared with; null where the value is of the model alone.
+    """
 
     prompt_id: str
     root: str
@@ -189,6 +192,7 @@ class Observation(Record):
     model: str
     metric: str
     judge: str | None = None
+    baseline: str | None = None
     value: float
     baseline_value: float | None = None
 
@@ -197,7 +201,9 @@ class Estimate(Record):
     """A statistic over observations with its interval. Only `harness.stats` makes them.
 
     Unique by model, metric, judge, suite and baseline. `n` counts observations, `clusters` the groups of prompts that were
-    resampled together. With a baseline the value compares the two models on the same prompts.
+    resampled together. With a baseline the value compares the two models on the same prompts. `resamples` is how many
+    bootstrap resamples were made, null where the method makes none. `p_adjusted` is the p-value by Holm's method over all
+    comparisons by the same judge on the same suite, null where the number is none of them.
     """
 
     model: str
@@ -216,19 +222,20 @@ class Estimate(Record):
     unit: str
     seed: int
     p_value: Probability | None = None
+    p_adjusted: Probability | None = None
+    resamples: int | None = None
 
 
 class SliceEstimate(Estimate):
     """An estimate over the prompts of one slice of its suite, such as one category.
 
     It stands apart from the estimates, so that no requirement and no verdict takes a part for the whole. Unique by dimension,
-    slice, model, metric, judge, suite and baseline. `p_adjusted` is the p-value by Benjamini and Hochberg's method over all
-    slices of its metric.
+    slice, model, metric, judge, suite and baseline. Here `p_adjusted` is the p-value by Benjamini and Hochberg's method
+    over all slices of its metric.
     """
 
     dimension: str
     slice: str
-    p_adjusted: Probability | None = None
 
 
 class HealthVerdict(Record):

@@ -192,7 +192,7 @@ class Run:
         reference = stage.slots["valid"]
         estimates = pair_estimates(self, gate.model, self.data.get(reference))
         self._health_of_evaluated(estimates)
-        found = matching(gate, estimates)
+        found = matching(gate, estimates, None)
         if len(found) != 1:
             known = ", ".join(sorted({each.metric for each in estimates}))
             return f"requires {gate}: {'several' if found else 'no'} such estimate on {reference}; there are {known}"
@@ -296,11 +296,12 @@ class Run:
         return Evaluation(self).estimates()
 
     def _gates(self, estimates: Sequence[Estimate]) -> list[bool]:
-        if self.only:
+        evaluate = self.graph.plan.evaluate
+        if self.only or evaluate is None:
             return []
         results = []
         for gate in self.graph.plan.require:
-            found = matching(gate, estimates)
+            found = matching(gate, estimates, evaluate.baseline)
             if len(found) != 1:
                 status = "missing"
                 text = f"gate {gate}: {'several estimates match' if found else 'there is no such estimate'}"

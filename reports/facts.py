@@ -169,8 +169,8 @@ def _identity(judge: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def read_facts(folder: RunFolder) -> Facts:
-    """Read a run folder. Raises UsageError for a damaged file; of a run that stopped early only run.json has to be "
-    "there."""
+    """Read a run folder. Raises UsageError for a damaged file; of a run that stopped early only run.json has to be
+    there."""
     return Facts(
         run=folder.run(),
         lock=folder.lock() if (folder.path / "plan.lock.json").exists() else {},

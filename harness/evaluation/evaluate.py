@@ -26,7 +26,7 @@ from ..records import (
     write_records,
 )
 from ..store import Workspace
-from .estimates import agreement, make_estimates, validated
+from .estimates import adjusted, agreement, make_estimates, validated
 from .keep import Kept, keep, observe
 from .pairs import keep_pairs
 from .slices import slice_estimates
@@ -49,7 +49,7 @@ class Evaluation:
         problem = row_problem(run.graph.metrics)
         self.suites = {name: load_suite(name, each, run.data, folder, problem) for name, each in plan.suites.items()}
         self.models = [name for name in run.graph.models() if self._answers(name)]
-        self.candidates = [name for name in plan.candidates if name in self.models and name != plan.baseline]
+        self.comparisons = [pair for pair in run.graph.comparisons() if set(pair) <= set(self.models)]
         self.judges = {name: node for name, node in run.graph.judges.items() if self._ready(node)}
         self.harm = {name: node for name, node in run.graph.harm.items() if self._ready(node)}
         self.scopes = {node.metric.component.scope for node in run.graph.metrics}
@@ -58,7 +58,7 @@ class Evaluation:
         """Every estimate of the plan; observations.jsonl and metrics.json are written into the run folder."""
         if self.plan.baseline not in self.models:
             self.run.warn(f"nothing was compared: the baseline {self.plan.baseline!r} did not finish")
-            self.models = self.candidates = []
+            self.models, self.comparisons = [], []
         samples = {(model, suite): self._samples(model, suite) for suite in self.suites for model in self.models}
         scorers = {name: node for name, node in self.judges.items() if issubclass(node.judge.component, ScoringJudge)}
         scores = {
@@ -67,9 +67,9 @@ class Evaluation:
             for where, answers in samples.items()
         }
         judgements = {
-            (name, candidate, suite): self._judgements(node, candidate, suite, samples, scores)
+            (name, candidate, baseline, suite): self._judgements(node, candidate, baseline, suite, samples, scores)
             for name, node in self.judges.items()
-            for candidate in self.candidates
+            for candidate, baseline in self.comparisons
             for suite in self.suites
         }
         references = {name: self._reference(node) for name, node in scorers.items()} if self.models else {}
@@ -200,11 +200,11 @@ class Evaluation:
         self,
         node: JudgeNode,
         candidate: str,
+        baseline: str,
         suite: str,
         samples: Mapping[tuple[str, str], Kept[Sample]],
         scores: Mapping[tuple[str, str, str], Kept[Score]],
     ) -> Kept[Judgement]:
-        baseline = self.plan.baseline
         mine, others = samples[candidate, suite], samples[baseline, suite]
         judge, models, identity = self._judge(node)
 
@@ -264,7 +264,9 @@ class Evaluation:
             write_records(work.output / "observations.jsonl", observations)
             measures = {m.name: (m, node.metric.component.scope) for node in metrics for m in node.measures}
             made = [
-                *make_estimates(observations, measures, self.plan.baseline, self.plan.bootstrap, self.seed),
+                *adjusted(
+                    make_estimates(observations, measures, self.plan.baseline, self.plan.bootstrap, self.seed), measures
+                ),
                 *self._agreement(evidence[1]),
             ]
             estimates = [each.model_dump() for each in made if isinstance(each, Estimate)]
@@ -297,7 +299,7 @@ class Evaluation:
         self,
         samples: Mapping[tuple[str, str], Kept[Sample]],
         scores: Mapping[tuple[str, str, str], Kept[Score]],
-        judgements: Mapping[tuple[str, str, str], Kept[Judgement]],
+        judgements: Mapping[tuple[str, str, str, str], Kept[Judgement]],
         references: Mapping[str, Kept[Score] | None],
         pairs: Mapping[tuple[str, str], Kept[PairScore]],
         likelihoods: Mapping[tuple[str, str], Kept[Likelihood]],
@@ -307,13 +309,13 @@ class Evaluation:
         rows = {name: {row.id: row for row in suite.rows} for name, suite in self.suites.items()}
         base = self.plan.baseline
 
-        def answers(model: str, suite: str) -> Evidence:
+        def answers(model: str, suite: str, baseline: str = base) -> Evidence:
             return Evidence(
                 model=model,
                 suite=suite,
                 rows=rows[suite],
                 samples=samples[model, suite].records,
-                baseline_samples=samples[base, suite].records if model != base else (),
+                baseline_samples=samples[baseline, suite].records if model != baseline else (),
             )
 
         for node in self.run.graph.metrics:
@@ -335,8 +337,8 @@ class Evaluation:
                 )
             elif scope == "judgements":
                 found = (
-                    replace(answers(candidate, suite), judge=judge, judgements=kept.records)
-                    for (judge, candidate, suite), kept in judgements.items()
+                    replace(answers(candidate, suite, baseline), judge=judge, baseline=baseline, judgements=kept.records)
+                    for (judge, candidate, baseline, suite), kept in judgements.items()
                 )
             elif scope == "harm":
                 found = (

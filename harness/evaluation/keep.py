@@ -49,8 +49,9 @@ def keep(
 
 
 def observe(node: MetricNode, evidence: Iterable[Evidence]) -> Iterator[Observation]:
-    """The observations of the measures that the plan asks for."""
+    """The observations of the measures that the plan asks for, each with the model that its evidence compares with."""
     metric: Metric = node.metric.component()
     wanted = {measure.name for measure in node.measures}
     for each in evidence:
-        yield from (found for found in metric.observe(each, metric.Config()) if found.metric in wanted)
+        found = (found for found in metric.observe(each, metric.Config()) if found.metric in wanted)
+        yield from found if each.baseline is None else (o.model_copy(update={"baseline": each.baseline}) for o in found)

@@ -9,8 +9,8 @@ from ..plan.model import Bootstrap
 from ..records import Estimate, Observation, SliceEstimate, SuiteRow
 from .estimates import make_estimates
 
-FEWEST, FEWEST_RESAMPLED = 5, 10
-"""Groups of prompts that a slice must have to get an estimate: a rate, and one whose interval is resampled."""
+FEWEST, FEWEST_OTHER = 5, 10
+"""Groups of prompts that a slice must have to get an estimate: one that is or compares rates, and any other."""
 
 RESAMPLES = 2000
 """There are many slices, and none of them decides a verdict."""
@@ -64,17 +64,17 @@ def slice_estimates(
 
 
 def _enough(estimate: Estimate) -> bool:
-    return estimate.clusters >= (FEWEST if estimate.method.startswith("wilson") else FEWEST_RESAMPLED)
+    return estimate.clusters >= (FEWEST if estimate.method.startswith(("wilson", "agresti-min")) else FEWEST_OTHER)
 
 
 def _adjusted(estimates: Sequence[SliceEstimate]) -> Iterator[SliceEstimate]:
-    from ..stats.multiplicity import benjamini_hochberg
+    from .. import stats
 
     families: dict[str, list[float]] = {}
     for each in estimates:
         if each.p_value is not None:
             families.setdefault(each.metric, []).append(each.p_value)
-    adjusted = {metric: iter(benjamini_hochberg(values)) for metric, values in families.items()}
+    adjusted = {metric: iter(stats.benjamini_hochberg(values)) for metric, values in families.items()}
     for each in estimates:
         yield each if each.p_value is None else each.model_copy(update={"p_adjusted": next(adjusted[each.metric])})
 

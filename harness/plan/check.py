@@ -54,7 +54,7 @@ def check(document: Document, registry: Registry) -> Graph:
     if valid and len(stages) == len(plan.stages) and not any(each.path.startswith(BEFORE_GATES) for each in problems.found):
         expected = list(expected_estimates(graph))
         for index, gate in enumerate(plan.require):
-            check_gate(gate, expected, ("require", index), problems)
+            check_gate(gate, expected, plan.evaluate.baseline if plan.evaluate else None, ("require", index), problems)
     _check_files(data, problems)
     if problems.found:
         raise PlanError(problems.found)

@@ -65,11 +65,10 @@ def _harm(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expect
 
 
 def _judgements(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:
-    candidates = [name for name in graph.models() if name != evaluate.baseline]
     for measure, judge, suite in itertools.product(node.measures, graph.judges, evaluate.suites):
-        for model in candidates:
-            yield Expected(model, measure.name, judge, suite, evaluate.baseline)
-        for first, second in itertools.combinations(candidates, 2):
+        for model, baseline in graph.comparisons():
+            yield Expected(model, measure.name, judge, suite, baseline)
+        for first, second in itertools.combinations(graph.models()[1:], 2):
             yield Expected(second, f"{measure.name}-difference", judge, suite, first)
 
 
@@ -104,8 +103,12 @@ _PER_SCOPE = {
 }
 
 
-def matching(gate: Gate, estimates: Sequence[Expected | Estimate]) -> list[Expected | Estimate]:
-    """The estimates that a gate names. Without a `baseline` it means the level, where there is one beside a comparison."""
+def matching(gate: Gate, estimates: Sequence[Expected | Estimate], baseline: str | None) -> list[Expected | Estimate]:
+    """The estimates that a gate names.
+
+    One that names no `baseline` means the level, where there is one beside a comparison, else the comparison with the
+    plan's `baseline`.
+    """
     found = [
         each
         for each in estimates
@@ -115,14 +118,16 @@ def matching(gate: Gate, estimates: Sequence[Expected | Estimate]) -> list[Expec
         and (gate.suite is None or each.suite == gate.suite)
         and (gate.baseline is None or each.baseline == gate.baseline)
     ]
-    if gate.baseline is None and any(each.baseline is None for each in found):
-        return [each for each in found if each.baseline is None]
+    known = {each.baseline for each in found}
+    for meant in (None, baseline) if gate.baseline is None else ():
+        if meant in known:
+            return [each for each in found if each.baseline == meant]
     return found
 
 
-def check_gate(gate: Gate, expected: Sequence[Expected], path: Where, problems: Problems) -> None:
+def check_gate(gate: Gate, expected: Sequence[Expected], baseline: str | None, path: Where, problems: Problems) -> None:
     """Note a gate that matches no estimate, or more than one."""
-    found = matching(gate, expected)
+    found = matching(gate, expected, baseline)
     if len(found) > 1:
         text = f"matches several estimates: {_listed(found)}. Name the judge, the suite, or both"
         problems.add(path, text)

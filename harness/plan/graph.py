@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -162,6 +163,12 @@ class Graph:
         """The models whose answers are compared, the baseline first."""
         evaluate = self.plan.evaluate
         return [] if evaluate is None else [evaluate.baseline, *(c for c in evaluate.candidates if c != evaluate.baseline)]
+
+    def comparisons(self) -> list[tuple[str, str]]:
+        """Every two models that judges compare, the baseline second: with `compare: all` each candidate and an earlier one."""
+        evaluate, models = self.plan.evaluate, self.models()
+        pairs = [(second, first) for first, second in itertools.combinations(models, 2)]
+        return pairs if evaluate and evaluate.compare == "all" else [pair for pair in pairs if pair[1] == models[0]]
 
     def reward_models(self) -> list[str]:
         """The stages that give reward models."""

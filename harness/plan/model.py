@@ -129,6 +129,9 @@ class Evaluate(Section):
     best_of_n: dict[Name, BestOfN] = Field(
         default_factory=dict, description="more models to name as candidates: the best of n answers, by a reward model"
     )
+    compare: Literal["baseline", "all"] = Field(
+        default="baseline", description="judges compare each candidate with the baseline only, or every two models"
+    )
     suites: dict[Name, Suite] = Field(min_length=1, description="the prompts that every model answers, by name")
     generate: GenerateOptions = Field(default_factory=GenerateOptions, description="how answers are sampled")
     judges: dict[Name, dict[str, Any]] = Field(default_factory=dict, description="who compares answers, by name")

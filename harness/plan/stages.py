@@ -138,7 +138,7 @@ def _check_required(gate: Gate, required: StageNode, plan: Plan, path: Where, pr
         components = [problems.registry.component("metric", name) for name in problems.registry.names("metric")]
         measures = [measure for each in components if each.scope == "pairs" for measure in each.measures]
         expected = [Expected(required.name, measure.name, None, valid, measure.against) for measure in measures]
-        check_gate(gate, expected, path, problems)
+        check_gate(gate, expected, None, path, problems)
     elif plan.stages[required.name].get("valid") is None:
         problems.add((*path, "model"), f"{required.name!r} is measured on no data; give it `valid:`")
 

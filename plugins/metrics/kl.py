@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,8 +49,9 @@ def _per_token(sample: Sample) -> float | None:
 
 
 def _bound(sample: Sample) -> float | None:
-    n = sample.best_of
-    return None if n is None else math.log(n) - (n - 1) / n
+    from harness.stats import best_of_n_kl
+
+    return None if sample.best_of is None else best_of_n_kl(sample.best_of)
 
 
 def _k1(sample: Sample) -> float | None:

@@ -12,12 +12,12 @@ BOOTSTRAP = Bootstrap(resamples=200)
 
 
 def observe(
-    model: str, metric: str, values: list[float], others: list[float] | None = None, judge: str | None = None
+    model: str, metric: str, values: list[float], others: list[float] | None = None, baseline: str | None = None
 ) -> list[Observation]:
     return [
         Observation(
-            prompt_id=f"p{number}", root=f"p{number}", suite="s", model=model, metric=metric, judge=judge, value=value,
-            baseline_value=others[number] if others else None,
+            prompt_id=f"p{number}", root=f"p{number}", suite="s", model=model, metric=metric, judge=baseline and "j",
+            baseline=baseline, value=value, baseline_value=others[number] if others else None,
         )
         for number, value in enumerate(values)
     ]  # fmt: skip
@@ -44,13 +44,16 @@ def test_a_measure_that_does_not_compare_has_its_level_only() -> None:
 
 
 def test_candidates_are_compared_prompt_by_prompt_the_later_one_minus_the_earlier() -> None:
-    observations = observe("dpo", "win-rate", [1, 0, 0.5, 0], judge="j") + observe(
-        "ppo", "win-rate", [1, 1, 1, 0], judge="j"
-    )
+    observations = [
+        *observe("dpo", "win-rate", [1, 0, 0.5, 0], baseline="old"),
+        *observe("ppo", "win-rate", [1, 1, 1, 0], baseline="old"),
+        *observe("ppo", "win-rate", [1, 1, 0, 1], baseline="dpo"),
+    ]
     values = made(observations, Measure(name="win-rate", unit="share of prompts", compare=False, null=0.5), "judgements")
     # 1.5 / 4 and 3 / 4; the differences 0, 1, 0.5 and 0 have the mean 0.375
     assert values == pytest.approx({
         ("dpo", "win-rate", "old"): 0.375, ("ppo", "win-rate", "old"): 0.75, ("ppo", "win-rate-difference", "dpo"): 0.375,
+        ("ppo", "win-rate", "dpo"): 0.75,
     })  # fmt: skip
 
 

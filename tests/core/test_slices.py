@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness import Measure, Message, Observation, SuiteRow
-from harness.evaluation.slices import FEWEST, FEWEST_RESAMPLED, slice_estimates, slices
+from harness.evaluation.slices import FEWEST, FEWEST_OTHER, slice_estimates, slices
 from harness.plan.model import Bootstrap
 
 BOOTSTRAP = Bootstrap(resamples=200)
@@ -68,15 +68,19 @@ def test_a_suite_that_does_not_vary_has_no_slices(dimension: str) -> None:
 
 
 def test_each_slice_has_its_level_and_its_difference_and_a_small_one_less() -> None:
-    sizes = {"art": FEWEST_RESAMPLED, "tea": FEWEST_RESAMPLED - 1, "zoo": FEWEST - 1}
+    sizes = {"art": FEWEST_OTHER, "tea": FEWEST_OTHER - 1, "zoo": FEWEST - 1}
     rows = [row(f"{category}{n}", category=category) for category, size in sizes.items() for n in range(size)]
-    observations = [seen(r.id, "old", "refused", 0.0) for r in rows]
+    observations = [seen(r.id, "old", metric, 0.0) for r in rows for metric in ("refused", "length")]
     observations += [seen(r.id, "new", "refused", float(r.category == "art"), 0.0) for r in rows]
-    made = slice_estimates(observations, {"s": rows}, ["category"], {"refused": (RATE, "samples")}, "old", BOOTSTRAP, 0)
-    # A rate of nine prompts has Wilson's interval; a difference over so few would be resampled, and has none.
-    assert {(each.slice, each.model, each.baseline): each.value for each in made} == {
-        ("art", "old", None): 0.0, ("art", "new", None): 1.0, ("art", "new", "old"): 1.0,
-        ("tea", "old", None): 0.0, ("tea", "new", None): 0.0,
+    observations += [seen(r.id, "new", "length", float(n), 0.0) for n, r in enumerate(rows)]
+    measures = {"refused": (RATE, "samples"), "length": (Measure(name="length", unit="characters"), "samples")}
+    made = slice_estimates(observations, {"s": rows}, ["category"], measures, "old", BOOTSTRAP, 0)
+    # Rates and their differences have intervals for few prompts; those of other means need more, and four are too few for any.
+    assert {(each.slice, each.metric, each.model, each.baseline): each.value for each in made} == {
+        ("art", "refused", "old", None): 0.0, ("art", "refused", "new", None): 1.0, ("art", "refused", "new", "old"): 1.0,
+        ("tea", "refused", "old", None): 0.0, ("tea", "refused", "new", None): 0.0, ("tea", "refused", "new", "old"): 0.0,
+        # 0 to 9 have the mean 4.5
+        ("art", "length", "old", None): 0.0, ("art", "length", "new", None): 4.5, ("art", "length", "new", "old"): 4.5,
     }  # fmt: skip
     assert {(each.dimension, each.slice, each.n, each.suite) for each in made} == {
         ("category", "art", 10, "s"), ("category", "tea", 9, "s"),

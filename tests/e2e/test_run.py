@@ -106,6 +106,20 @@ def test_a_rerun_computes_nothing_imports_no_torch_and_is_whole(home: Path) -> N
     assert {stage["status"] for stage in again.run()["stages"].values()} == {"reused"}
 
 
+def test_comparing_all_judges_the_candidates_against_each_other_too(home: Path) -> None:
+    done = harness(home, "run", "plan.yaml", "--set", "evaluate.compare=all", "--out", "all")
+    assert done.returncode == 0, done.stderr
+    run = RunFolder(home / "all")
+    judged = {each.prompt_id: each.preference for each in run.judgements()["truth", "ppo--dpo", "heldout"]}
+    truth = {model: run.scores()["truth", model, "heldout"] for model in ("dpo", "ppo")}
+    for one, other in zip(truth["ppo"], truth["dpo"], strict=True):
+        assert judged[one.prompt_id] == (1.0 if one.score > other.score else 0.0 if one.score < other.score else 0.5)
+    found = {(e["model"], e["metric"], e["judge"], e["baseline"]): e["value"] for e in estimates(home / "all")}
+    assert found["ppo", "win-rate", "truth", "dpo"] == pytest.approx(sum(judged.values()) / len(judged))
+    before = {(e["model"], e["metric"], e["judge"], e["baseline"]): e["value"] for e in estimates(home / "first")}
+    assert before.items() <= found.items()
+
+
 def test_a_fresh_run_gives_the_same_metrics_to_the_bit(home: Path) -> None:
     done = harness(home, "run", "plan.yaml", "--out", "elsewhere", "--store", "another-store")
     assert done.returncode == 0, done.stderr

@@ -44,11 +44,18 @@ OTHER = Expected("dpo", "kl", None, "safety", None)
 
 
 def test_a_gate_without_a_baseline_means_the_level() -> None:
-    assert matching(gate(), [LEVEL, COMPARISON]) == [LEVEL]
-    assert matching(gate(baseline="sft"), [LEVEL, COMPARISON]) == [COMPARISON]
-    assert matching(gate(), [COMPARISON]) == [COMPARISON]
-    assert matching(gate(), [LEVEL, OTHER]) == [LEVEL, OTHER]
-    assert matching(gate(suite="safety"), [LEVEL, OTHER]) == [OTHER]
+    assert matching(gate(), [LEVEL, COMPARISON], "sft") == [LEVEL]
+    assert matching(gate(baseline="sft"), [LEVEL, COMPARISON], "sft") == [COMPARISON]
+    assert matching(gate(), [COMPARISON], "sft") == [COMPARISON]
+    assert matching(gate(), [LEVEL, OTHER], "sft") == [LEVEL, OTHER]
+    assert matching(gate(suite="safety"), [LEVEL, OTHER], "sft") == [OTHER]
+
+
+def test_a_gate_without_a_baseline_means_the_plans_where_there_is_no_level() -> None:
+    rival = Expected("dpo", "kl", None, "held", "ppo")
+    assert matching(gate(), [rival, COMPARISON], "sft") == [COMPARISON]
+    assert matching(gate(baseline="ppo"), [rival, COMPARISON], "sft") == [rival]
+    assert matching(gate(), [rival], "sft") == [rival]
 
 
 def test_what_a_plan_will_estimate(resolve: Callable[..., Graph]) -> None:
@@ -62,6 +69,14 @@ def test_what_a_plan_will_estimate(resolve: Callable[..., Graph]) -> None:
     assert {each.suite for each in expected if each.metric == "accuracy"} == {"held"}
     assert {each.model for each in expected if each.metric == "accuracy"} == {"reward", "referee"}
     assert Expected("referee", "spearman", "truth", "held", None) in expected
+
+
+def test_comparing_all_adds_the_win_rate_of_each_candidate_over_an_earlier_one(resolve: Callable[..., Graph]) -> None:
+    graph = resolve(("  candidates: [dpo, ppo]\n", "  candidates: [dpo, ppo]\n  compare: all\n"))
+    assert graph.comparisons() == [("dpo", "sft"), ("ppo", "sft"), ("ppo", "dpo")]
+    assert set(expected_estimates(graph)) - set(expected_estimates(resolve())) == {
+        Expected("ppo", "win-rate", judge, suite, "dpo") for judge in ("truth", "referee") for suite in ("held", "safety")
+    }
 
 
 def test_a_gate_may_name_any_of_them(resolve: Callable[..., Graph]) -> None:

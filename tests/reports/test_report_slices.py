@@ -22,10 +22,8 @@ MakeRun = Callable[..., RunFolder]
 
 def part(name: str, value: float, low: float, high: float, adjusted: float | None, **fields: Any) -> SliceEstimate:
     given = estimate("dpo", "length", value, low, high, unit="characters per answer", n=40, clusters=40, **fields)
-    p_value = None if adjusted is None else adjusted / 2
-    return SliceEstimate(
-        **{**given.model_dump(), "p_value": p_value}, dimension="category", slice=name, p_adjusted=adjusted
-    )  # fmt: skip
+    tested = {"p_value": None if adjusted is None else adjusted / 2, "p_adjusted": adjusted}
+    return SliceEstimate(**{**given.model_dump(), **tested}, dimension="category", slice=name)
 
 
 def run_with(make_run: MakeRun, parts: list[SliceEstimate], **more: Any) -> RunFolder:
