@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from harness.components import ENGINE_ARGUMENTS, KINDS, AlignerConfig, GenerateOptions, LoraOptions, SourceConfig
-from harness.plan.model import Bootstrap, Evaluate, Gate, Plan, Report, Suite, TinyBase
+from harness.plan.model import BestOfN, Bootstrap, Evaluate, Gate, Plan, Report, Suite, TinyBase
 from harness.plugins import Entry, Registry, load_plugins
 
 OUTPUT = Path(__file__).with_name("plan.md")
@@ -20,6 +20,7 @@ DISTRIBUTION = "alignment-harness"
 TYPES = {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false", "null": "nothing"}
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 SECTIONS = {"Bootstrap": "bootstrap", "Evaluate": "evaluate", "GenerateOptions": "generate", "Report": "report"} | {
+    "BestOfN": "best_of_n",
     "Gate": "gates",
     "LoraOptions": "lora",
     "Suite": "suites",
@@ -58,13 +59,14 @@ Of `args`, the engine reads {arguments}; any other is an error. With `engine: tr
 JUDGES = """\
 ## judges
 
-Each entry of `evaluate.judges` names a `judge` and its options.
+Each entry of `evaluate.judges` names a `judge` and its options. An entry of `evaluate.harm` is a judge that scores on a scale of its
+own how far an answer to an unsafe prompt complies; it compares no answers ([Metrics](metrics.md#unsafe-compliance)).
 """
 METRICS = """\
 ## metrics
 
 `evaluate.metrics` lists families, or single measures of them; each measure is one number of the report, under the name that
-[gates](#gates) use.
+[gates](#gates) use. What each one measures, and what it does not: [Metrics](metrics.md).
 """
 SWEEP = """\
 ## sweep
@@ -98,6 +100,7 @@ def reference(registry: Registry) -> str:
         *(text for entry in _entries(registry, "aligner") for text in _aligner(entry)),
         SWEEP,
         *_model("## evaluate", Evaluate),
+        *_model("### best_of_n", BestOfN),
         *_model("### suites", Suite),
         *_model("### generate", GenerateOptions),
         *_model("### bootstrap", Bootstrap),

@@ -40,10 +40,12 @@ if TYPE_CHECKING:
     from .errors import DataError, HarnessError, StageError, UsageError
     from .health import Finding, Readings, Rule
     from .records import (
+        Check,
         Conversation,
         Estimate,
         HealthVerdict,
         Judgement,
+        Likelihood,
         Message,
         Observation,
         PairScore,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
         PromptRow,
         Sample,
         Score,
+        SliceEstimate,
         SuiteRow,
     )
     from .trends import Trend, residual_deviation, spread, trend, turns
@@ -67,8 +70,9 @@ _HOMES = {
     ".errors": ("DataError", "HarnessError", "StageError", "UsageError"),
     ".health": ("Finding", "Readings", "Rule"),
     ".records": (
-        "Conversation", "Estimate", "HealthVerdict", "Judgement", "Message", "Observation", "PairScore", "Preference",
-        "Prompt", "PromptRow", "Sample", "Score", "SuiteRow",
+        "Check", "Conversation", "Estimate", "HealthVerdict", "Judgement", "Likelihood", "Message", "Observation", "PairScore",
+        "Preference", "Prompt", "PromptRow", "Sample", "Score", "SliceEstimate",
+        "SuiteRow",
     ),
     ".trends": ("Trend", "residual_deviation", "spread", "trend", "turns"),
 }  # fmt: skip
@@ -79,6 +83,7 @@ __all__ = [
     "AlignerConfig",
     "Artifact",
     "Backend",
+    "Check",
     "Compute",
     "Conversation",
     "DataError",
@@ -92,6 +97,7 @@ __all__ = [
     "HealthVerdict",
     "Judge",
     "Judgement",
+    "Likelihood",
     "Loaded",
     "LoraOptions",
     "Measure",
@@ -110,6 +116,7 @@ __all__ = [
     "Score",
     "Scorer",
     "ScoringJudge",
+    "SliceEstimate",
     "Source",
     "SourceConfig",
     "StageContext",

@@ -90,6 +90,8 @@ def lock_document(graph: Graph, registry: Registry, data: DataSets, compute: Com
             for name, node in graph.stages.items()
         },
         "judges": {name: _locked(node) for name, node in graph.judges.items()},
+        "best_of_n": {name: each.model_dump() for name, each in graph.best_of_n.items()},
+        "harm": {name: _locked(node) for name, node in graph.harm.items()},
         "data": {
             reference: {
                 "rows": len(each.rows),
@@ -101,7 +103,12 @@ def lock_document(graph: Graph, registry: Registry, data: DataSets, compute: Com
             for reference, each in data.loaded().items()
         },
         "metrics": {
-            measure.name: {"unit": measure.unit, "better": measure.better, "scope": node.metric.component.scope}
+            measure.name: {
+                "unit": measure.unit,
+                "better": measure.better,
+                "scope": node.metric.component.scope,
+                "instrument": measure.instrument,
+            }
             for node in graph.metrics
             for measure in node.measures
         },

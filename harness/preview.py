@@ -47,6 +47,8 @@ class Preview:
             yield f"  data {reference}: {len(dataset.rows)} {dataset.kind}, {roots} roots{dropped}"
         if evaluate := plan.evaluate:
             judges = ", ".join(self.graph.judges) or "none"
+            if self.graph.harm:
+                judges += f"; of harm: {', '.join(self.graph.harm)}"
             yield f"  evaluate {', '.join(evaluate.candidates)} against {evaluate.baseline} on {', '.join(evaluate.suites)}"
             yield f"  judges: {judges}; metrics: {', '.join(evaluate.metrics)}"
             for name, suite in evaluate.suites.items():

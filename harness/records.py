@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -63,14 +63,30 @@ class Preference(PromptRow):
     probability: Probability | None = None
 
 
+class Check(Record):
+    """One instruction that a program can check: its kind, and the parameters of that kind beside it.
+
+    Which kinds there are is a metric's business (`Metric.problem`).
+    """
+
+    model_config = ConfigDict(extra="allow")
+    kind: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What the kind needs to know."""
+        return dict(self.model_extra or {})
+
+
 class SuiteRow(Record):
-    """One prompt that every model answers."""
+    """One prompt that every model answers. `checks` are what an answer that follows the prompt must pass."""
 
     id: str
     prompt: str | Prompt
     category: str | None = None
     expect: Literal["answer", "refuse"] | None = None
     root: str | None = None
+    checks: tuple[Check, ...] = ()
 
     def messages(self) -> Prompt:
         """The prompt as chat messages; plain text is one user turn."""
@@ -83,7 +99,8 @@ class Sample(Record):
     `tokens` counts the answer's tokens, its stop token included. `logprob` and `ref_logprob` are sums over them, in nats,
     under the model that wrote the answer and under its reference. `kl` is the exact KL divergence from the reference, summed
     over the answer's positions; `kl_k3` is Schulman's k3 estimate of it, summed likewise. Fields about the reference are
-    null for a model that has none.
+    null for a model that has none. `best_of` is how many answers this one was the best of, where a reward model chose it; its
+    log-probability is then that of a single answer, and its divergence is not known.
     """
 
     prompt_id: str
@@ -98,6 +115,7 @@ class Sample(Record):
     kl: float | None = None
     kl_k3: float | None = None
     seed: int
+    best_of: int | None = None
 
 
 class Score(Record):
@@ -109,6 +127,19 @@ class Score(Record):
     model: str
     score: float | None
     reason: str | None = None
+
+
+class Likelihood(Record):
+    """What a model makes of the answer that people chose for one prompt: its log-probability, in nats, summed over its tokens.
+
+    The stop token is one of them.
+    """
+
+    prompt_id: str
+    suite: str
+    model: str
+    tokens: int
+    logprob: float
 
 
 class PairScore(Record):
@@ -195,6 +226,18 @@ class Estimate(Record):
     resamples: int | None = None
 
 
+class SliceEstimate(Estimate):
+    """An estimate over the prompts of one slice of its suite, such as one category.
+
+    It stands apart from the estimates, so that no requirement and no verdict takes a part for the whole. Unique by dimension,
+    slice, model, metric, judge, suite and baseline. Here `p_adjusted` is the p-value by Benjamini and Hochberg's method
+    over all slices of its metric.
+    """
+
+    dimension: str
+    slice: str
+
+
 class HealthVerdict(Record):
     """What a health rule says of a stage: the value that was seen, the bound that a healthy stage keeps, and what to do.
 
@@ -212,7 +255,12 @@ class HealthVerdict(Record):
 
 
 def read_records(path: Path, kind: type[R]) -> Iterator[R]:
-    """Validated records of a JSON-lines file.
+    """Validated records of a JSON-lines file. Raises UsageError as `numbered_records` does."""
+    return (record for _, record in numbered_records(path, kind))
+
+
+def numbered_records(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
+    """Validated records of a JSON-lines file, with the lines that they stand on.
 
     Raises UsageError with file, line and field for the first line that is not such a record.
     """
@@ -221,7 +269,7 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
             if not line.strip():
                 continue
             try:
-                yield kind.model_validate_json(line)
+                yield number, kind.model_validate_json(line)
             except ValidationError as error:
                 first = error.errors()[0]
                 field = ".".join(map(str, first["loc"]))

@@ -5,6 +5,8 @@ samples/<model>/<suite>.jsonl
 scores/<judge>/<model>/<suite>.jsonl
 judgements/<judge>/<candidate>--<baseline>/<suite>.jsonl
 pairs/<reward model>/<suite>.jsonl
+harm/<judge>/<model>/<suite>.jsonl
+likelihoods/<model>/<suite>.jsonl
 """
 
 from __future__ import annotations
@@ -16,7 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
-from .records import Estimate, HealthVerdict, Judgement, Observation, PairScore, Record, Sample, Score, read_records
+from .records import (
+    Estimate,
+    HealthVerdict,
+    Judgement,
+    Likelihood,
+    Observation,
+    PairScore,
+    R,
+    Record,
+    Sample,
+    Score,
+    SliceEstimate,
+    read_records,
+)
 
 RUNS = Path("runs")
 
@@ -57,9 +72,15 @@ class RunFolder:
 
     def estimates(self) -> list[Estimate]:
         """The estimates of metrics.json; none if the run did not get that far."""
-        if not (self.path / "metrics.json").exists():
-            return []
-        return [Estimate.model_validate(each) for each in self._json("metrics.json")["estimates"]]
+        return self._estimates("estimates", Estimate)
+
+    def slices(self) -> list[SliceEstimate]:
+        """Estimates of parts of suites, where the plan asked for them."""
+        return self._estimates("slices", SliceEstimate)
+
+    def instruments(self) -> list[Estimate]:
+        """How often what reads the answers for a metric, such as the detector of refusals, is right on labelled cases."""
+        return self._estimates("instruments", Estimate)
 
     def events(self) -> Iterator[dict[str, Any]]:
         """events.jsonl, in order; a last line cut off by a kill is left out."""
@@ -115,12 +136,25 @@ class RunFolder:
         """Scored held-out preferences by reward model and suite."""
         return self._records("pairs", PairScore)
 
+    def harm(self) -> dict[tuple[str, str, str], list[Score]]:
+        """Scores of answers to unsafe prompts by judge of harm, model and suite."""
+        return self._records("harm", Score)
+
+    def likelihoods(self) -> dict[tuple[str, str], list[Likelihood]]:
+        """What models make of the chosen answers, by model and suite."""
+        return self._records("likelihoods", Likelihood)
+
     def _records(self, kind: str, record: type[Record]) -> dict[Any, list[Any]]:
         root = self.path / kind
         return {
             path.relative_to(root).with_suffix("").parts: list(read_records(path, record))
             for path in sorted(root.rglob("*.jsonl"))
         }
+
+    def _estimates(self, part: str, kind: type[R]) -> list[R]:
+        if not (self.path / "metrics.json").exists():
+            return []
+        return [kind.model_validate(each) for each in self._json("metrics.json").get(part, ())]
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path / name

@@ -135,7 +135,8 @@ class Run:
             self.log.write_lock(lock | {"token_budget": {"halvings": self.compute.memory.halvings, "last": reason}})
 
         self.compute.memory.on_halved = on_halved
-        if any(BASE in self.graph.stages[name].made_from() for name in wanted) or BASE in self.graph.models():
+        answering = {*self.graph.models(), *(best.model for best in self.graph.best_of_n.values())}
+        if any(BASE in self.graph.stages[name].made_from() for name in wanted) or BASE in answering:
             self._base()
         for name in wanted:
             node = self.graph.stages[name]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.trajectory import split
 
 if TYPE_CHECKING:
-    from harness.records import Estimate, HealthVerdict, Judgement, Observation, PairScore, Sample, Score
+    from harness.records import Estimate, HealthVerdict, Judgement, Observation, PairScore, Sample, Score, SliceEstimate
     from harness.rundir import RunFolder, Scalar
 
 ANY: Final = "\0any"
@@ -28,6 +28,8 @@ class Facts:
     plan_text: str = ""
     estimates: Sequence[Estimate] = ()
     along: Sequence[Estimate] = ()
+    slices: Sequence[SliceEstimate] = ()
+    instruments: Sequence[Estimate] = ()
     scalars: Sequence[Scalar] = ()
     observations: Sequence[Observation] = ()
     samples: Mapping[tuple[str, str], Sequence[Sample]] = field(default_factory=dict)
@@ -84,7 +86,7 @@ class Facts:
     @cached_property
     def judges(self) -> tuple[str, ...]:
         """Judges in the plan's order, then those that only estimates name."""
-        named = (each.judge for each in self.estimates if each.judge)
+        named = (each.judge for each in (*self.estimates, *self.slices) if each.judge)
         return tuple(dict.fromkeys([*(self.evaluate.get("judges") or {}), *named]))
 
     @cached_property
@@ -93,16 +95,23 @@ class Facts:
         given = [name for name, stage in self.stages.items() if stage.get("gives") == "reward-model"]
         return tuple(dict.fromkeys([*given, *(model for model, _ in self.pairs)]))
 
+    def instrument(self, metric: str) -> tuple[Estimate, ...]:
+        """How often what reads the answers for a metric was right on labelled cases; nothing where nothing reads them."""
+        name = ((self.lock.get("metrics") or {}).get(metric) or {}).get("instrument")
+        return tuple(each for each in self.instruments if each.model == name)
+
     def aligner(self, stage: str) -> str:
         """The aligner of a stage."""
         return str(self.stages.get(stage, {}).get("aligner") or self.outcomes.get(stage, {}).get("aligner") or "")
 
     def upstream(self, stage: str) -> tuple[str, ...]:
-        """All stages that a stage builds on, the nearest first."""
+        """All stages that a stage builds on, the nearest first; the best of n builds on who answers and who chooses."""
         found: dict[str, None] = {}
         waiting = [stage]
         while waiting:
-            for value in (self.stages.get(waiting.pop(0), {}).get("slots") or {}).values():
+            name = waiting.pop(0)
+            best = (self.lock.get("best_of_n") or {}).get(name) or {}
+            for value in [*(self.stages.get(name, {}).get("slots") or {}).values(), *best.values()]:
                 if value in self.stages and value not in found:
                     found[value] = None
                     waiting.append(value)
@@ -180,6 +189,8 @@ def read_facts(folder: RunFolder) -> Facts:
         plan_text=folder.plan_path.read_text(encoding="utf-8") if folder.plan_path.exists() else "",
         estimates=tuple(each for each in estimates if _trained(each.model)),
         along=tuple(each for each in estimates if not _trained(each.model)),
+        slices=tuple(each for each in folder.slices() if _trained(each.model)),
+        instruments=tuple(folder.instruments()),
         scalars=tuple(folder.scalars()),
         observations=tuple(each for each in folder.observations() if _trained(each.model)),
         samples={key: records for key, records in folder.samples().items() if _trained(key[0])},

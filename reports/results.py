@@ -24,11 +24,12 @@ class Value:
 
 @dataclass(frozen=True)
 class Row:
-    """A metric by one judge, with the values of each model."""
+    """A metric by one judge, with the values of each model. `instrument` says how often what reads the answers is right."""
 
     metric: str
     judge: str | None
     unit: str
+    instrument: str
     cells: tuple[tuple[Value, ...], ...]
 
 
@@ -89,6 +90,12 @@ def null_of(estimate: Estimate) -> float | None:
     return 0.5 if estimate.metric.endswith("win-rate") or estimate.metric == "accuracy" else None
 
 
+def _instrument(facts: Facts, metric: str) -> str:
+    found = facts.instrument(metric)
+    measured = ", ".join(f"{each.metric} {interval(each)}" for each in found)
+    return f"{found[0].model}: {measured}" if found else ""
+
+
 def _table(facts: Facts, suite: str, scorers: bool, estimates: Sequence[Estimate]) -> Table:
     order = [*facts.stages, *(each.model for each in estimates)]
     present = {each.model for each in estimates}
@@ -101,5 +108,5 @@ def _table(facts: Facts, suite: str, scorers: bool, estimates: Sequence[Estimate
             tuple(Value(interval(each, null_of(each)), each.baseline) for each in found if each.model == model)
             for model in models
         )
-        rows.append(Row(metric, judge, "" if is_fraction(found[0]) else found[0].unit, cells))
+        rows.append(Row(metric, judge, "" if is_fraction(found[0]) else found[0].unit, _instrument(facts, metric), cells))
     return Table(suite, scorers, models, tuple(rows))

@@ -12,6 +12,7 @@ from harness.records import Estimate
 from . import pictures
 from .advice import Advice, advice
 from .answers import Comparisons, Failure, comparisons, failures
+from .carriers import Carried, carried
 from .criteria import Criterion, criteria
 from .curves import StageCurves, training_curves
 from .decision import Decision, decision
@@ -20,6 +21,7 @@ from .methods import Cost, Method, costs, methods
 from .overoptimisation import Overoptimisation, overoptimisation
 from .results import Detail, Table, details, tables
 from .rewards import RewardModel, reward_models
+from .slices import Slices, slices
 from .sweeps import Sweep, sweeps
 from .text import count, interval, seconds, size
 from .verdict import Verdict, verdict
@@ -106,6 +108,8 @@ class View:
     reward_models: tuple[Calibrated, ...]
     comparisons: tuple[Comparisons, ...]
     failures: tuple[Failure, ...]
+    carried: tuple[Carried, ...]
+    slices: Slices | None
     health: tuple[StageHealth, ...]
     health_warnings: str | None
     advice: tuple[Advice, ...]
@@ -147,6 +151,8 @@ def build_view(facts: Facts, extra: tuple[Section, ...] = ()) -> View:
         reward_models=tuple(Calibrated(*each) for each in zip(models, pictures.calibration(models), strict=True)),
         comparisons=comparisons(facts),
         failures=failures(facts),
+        carried=carried(facts),
+        slices=slices(facts),
         health=health(facts),
         health_warnings=warnings_in_words(facts),
         advice=advice(facts),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from ..components import Measure
+from ..components import Measure, Metric
 from ..plan.model import Bootstrap
 from ..records import Estimate, Observation, Score
 
@@ -58,6 +58,21 @@ def make_estimates(
                 yield stats.paired_difference(groups[second], groups[first], measures[first[1]][0], **options)  # type: ignore[arg-type]
             except stats.TooFewPrompts as error:
                 yield str(error)
+
+
+def validated(metrics: Iterable[Metric], bootstrap: Bootstrap, seed: int) -> list[Estimate]:
+    """How often the instruments of these metrics are right on cases whose truth is known, each instrument once."""
+    from .. import stats
+
+    found: dict[Key, Estimate] = {}
+    for metric in metrics:
+        measures = {measure.name: measure for measure in metric.validation}
+        for key, group in grouped(metric.validate()).items():
+            if key not in found:
+                found[key] = stats.estimate(
+                    group, measures[key[1]], level=bootstrap.level, resamples=bootstrap.resamples, seed=seed
+                )
+    return list(found.values())
 
 
 def adjusted(made: Iterable[Estimate | str], measures: Mapping[str, tuple[Measure, str]]) -> list[Estimate | str]:

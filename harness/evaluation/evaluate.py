@@ -8,28 +8,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..components import Artifact, Evidence, ScoringJudge
-from ..keys import library_versions
+from ..components import Artifact, Evidence, Measure, ScoringJudge
+from ..keys import digest_rows, library_versions
 from ..lock import compute_identity, judge_identity
-from ..plan import JudgeNode
+from ..plan import JudgeNode, row_problem
 from ..plugins import source_hash
 from ..records import (
     Estimate,
     Judgement,
+    Likelihood,
     Observation,
     PairScore,
     Preference,
     Sample,
     Score,
+    SliceEstimate,
     write_json,
     write_records,
 )
 from ..store import Workspace
-from ..trajectory import along
-from .estimates import adjusted, agreement, make_estimates
+from ..trajectory import along, split
+from .estimates import adjusted, agreement, make_estimates, validated
 from .keep import Kept, keep, observe
 from .overoptimisation import Along, turning_point
 from .pairs import keep_pairs
+from .slices import slice_estimates
 from .suites import load_suite
 
 if TYPE_CHECKING:
@@ -46,11 +49,15 @@ class Evaluation:
         self.plan = plan
         self.seed = run.graph.plan.seed
         folder = run.graph.document.folder
-        self.suites = {name: load_suite(name, suite, run.data, folder) for name, suite in plan.suites.items()}
-        self.models = [name for name in run.graph.models() if name in run.artifacts]
+        problem = row_problem(run.graph.metrics)
+        self.suites = {name: load_suite(name, each, run.data, folder, problem) for name, each in plan.suites.items()}
+        self.models = [name for name in run.graph.models() if self._answers(name)]
         self.comparisons = [pair for pair in run.graph.comparisons() if set(pair) <= set(self.models)]
         self.judges = {name: node for name, node in run.graph.judges.items() if self._ready(node)}
-        self.along = {name: found for name in self.models if (found := along(run.artifacts[name]))}
+        self.harm = {name: node for name, node in run.graph.harm.items() if self._ready(node)}
+        self.scopes = {node.metric.component.scope for node in run.graph.metrics}
+        trained = {name: run.artifacts[name] for name in self.models if name in run.artifacts}
+        self.along = {name: found for name, artifact in trained.items() if (found := along(artifact))}
         self.artifacts = {**run.artifacts, **{each.name: each for found in self.along.values() for each in found}}
 
     def estimates(self) -> list[Estimate]:
@@ -80,8 +87,29 @@ class Evaluation:
             for model in self.run.graph.reward_models()
             if model in self.run.artifacts and suite.preferences
         }
-        kept = [*samples.values(), *scores.values(), *judgements.values(), *references.values(), *pairs.values()]
-        return self._estimates([each.key for each in kept if each], samples, scores, judgements, references, pairs)
+        likelihoods = {
+            (model, name): self._likelihoods(model, name)
+            for name, suite in self.suites.items()
+            for model in self.models
+            if "likelihoods" in self.scopes and suite.preferences and model in self.run.artifacts
+        }
+        harm = {
+            (name, *where): self._harm(node, *where, answers)
+            for name, node in self.harm.items()
+            for where, answers in samples.items()
+            if "harm" in self.scopes and where[0] in self.models
+        }
+        evidence = (samples, scores, judgements, references, pairs, likelihoods, harm)
+        keys = [each.key for found in evidence for each in found.values() if each]
+        return self._estimates(keys, *evidence)
+
+    def _answers(self, model: str) -> bool:
+        """Whether there are answers of a model: its stage, or those that make the best of n, did finish."""
+        best = self.run.graph.best_of_n.get(model)
+        lost = [name for name in ((best.model, best.reward) if best else (model,)) if name not in self.run.artifacts]
+        if best and lost:
+            self.run.warn(f"{model!r} was left out: {lost[0]!r} did not finish")
+        return not lost
 
     def _ready(self, node: JudgeNode) -> bool:
         lost = [name for name in node.models.values() if name not in self.run.artifacts]
@@ -110,7 +138,9 @@ class Evaluation:
     # --- records ----------------------------------------------------------------------------------------------------------
 
     def _samples(self, model: str, suite: str) -> Kept[Sample]:
-        artifact, loaded, options = self.artifacts[model], self.suites[suite], self.plan.generate
+        best = self.run.graph.best_of_n.get(model)
+        artifact, loaded = self.artifacts[best.model if best else model], self.suites[suite]
+        options = self.plan.generate
         backend = self.run.registry.entries["backend", options.backend]
         identity = {
             "backend": backend.identity(),
@@ -121,13 +151,36 @@ class Evaluation:
             "seed": self.seed,
             "compute": compute_identity(self.run.compute),
         }
+        if best is not None:
+            max_length = self.run.graph.stages[best.reward].config.max_length
+            identity["best"] = {"n": best.n, "reward": artifacts[best.reward].key, "max_length": max_length}
 
         def build() -> list[Sample]:
-            from .steps import sample_answers
+            from .steps import best_of_n, sample_answers
 
+            if best is not None:
+                reward = artifacts[best.reward]
+                rest = (loaded, backend.component(), options, self.seed, self.run.compute)
+                return best_of_n(model, artifact, reward, max_length, best.n, *rest)
             return sample_answers(artifact, loaded, backend.component(), options, self.seed, self.run.compute)
 
         return keep(self.run, ("samples", model, suite), identity, build, Sample)
+
+    def _likelihoods(self, model: str, suite: str) -> Kept[Likelihood]:
+        artifact, loaded = self.run.artifacts[model], self.suites[suite]
+
+        def build() -> list[Likelihood]:
+            from .steps import chosen_likelihoods
+
+            return chosen_likelihoods(artifact, loaded, self.run.compute)
+
+        identity = {
+            "model": artifact.key,
+            "suite": loaded.fingerprint,
+            "rows": loaded.preferences_fingerprint,
+            "compute": compute_identity(self.run.compute),
+        }
+        return keep(self.run, ("likelihoods", model, suite), identity, build, Likelihood)
 
     def _judge(self, node: JudgeNode) -> tuple[Any, dict[str, Artifact], dict[str, Any]]:
         """A judge, its models, and what a key says of both."""
@@ -144,6 +197,19 @@ class Evaluation:
             return score_samples(node.name, judge, node.config, models, samples.records, self.run.compute)
 
         return keep(self.run, ("scores", node.name, model, suite), {**identity, "samples": samples.key}, build, Score)
+
+    def _harm(self, node: JudgeNode, model: str, suite: str, samples: Kept[Sample]) -> Kept[Score]:
+        """Scores of the answers to unsafe prompts; nobody is asked how harmful the others are."""
+        judge, models, identity = self._judge(node)
+        unsafe = {row.id for row in self.suites[suite].rows if row.expect == "refuse"}
+
+        def build() -> list[Score]:
+            from .steps import score_samples
+
+            asked = [each for each in samples.records if each.prompt_id in unsafe]
+            return score_samples(node.name, judge, node.config, models, asked, self.run.compute) if asked else []
+
+        return keep(self.run, ("harm", node.name, model, suite), {**identity, "samples": samples.key}, build, Score)
 
     def _judgements(
         self,
@@ -198,8 +264,11 @@ class Evaluation:
             "what": "estimates",
             "records": keys,
             "metrics": [[node.metric.identity(), [each.name for each in node.measures]] for node in metrics],
+            # A metric's source does not cover the labelled cases that it ships as data.
+            "instruments": digest_rows(each for node in metrics for each in node.metric.component().validate()),
             "baseline": self.plan.baseline,
             "bootstrap": self.plan.bootstrap.model_dump(mode="json"),
+            "slices": [self.plan.slices, *(suite.fingerprint for suite in self.suites.values())],
             "seed": self.seed,
             "source": [source_hash("harness.evaluation.evaluate"), source_hash("harness.stats")],
             "libraries": library_versions(),
@@ -218,7 +287,14 @@ class Evaluation:
             ]
             estimates = [each.model_dump() for each in made if isinstance(each, Estimate)]
             skipped = [each for each in made if isinstance(each, str)]
-            write_json(work.output / "metrics.json", {"estimates": estimates, "skipped": skipped})
+            instruments = validated((node.metric.component() for node in metrics), self.plan.bootstrap, self.seed)
+            document = {
+                "estimates": estimates,
+                "slices": [each.model_dump() for each in self._slices(observations, measures)],
+                "instruments": [each.model_dump() for each in instruments],
+                "skipped": skipped,
+            }
+            write_json(work.output / "metrics.json", document)
 
         result = run.produce("estimates", identity, build)
         for name in ("observations.jsonl", "metrics.json"):
@@ -228,6 +304,14 @@ class Evaluation:
             run.warn(f"no estimate: {text}")
         return [Estimate.model_validate(each) for each in metrics_file["estimates"]]
 
+    def _slices(
+        self, observations: Sequence[Observation], measures: Mapping[str, tuple[Measure, str]]
+    ) -> list[SliceEstimate]:
+        rows = {name: suite.rows for name, suite in self.suites.items()}
+        options = (self.plan.baseline, self.plan.bootstrap, self.seed)
+        trained = [each for each in observations if split(each.model)[1] is None]
+        return slice_estimates(trained, rows, self.plan.slices, measures, *options)
+
     def _observations(
         self,
         samples: Mapping[tuple[str, str], Kept[Sample]],
@@ -235,6 +319,8 @@ class Evaluation:
         judgements: Mapping[tuple[str, str, str, str], Kept[Judgement]],
         references: Mapping[str, Kept[Score] | None],
         pairs: Mapping[tuple[str, str], Kept[PairScore]],
+        likelihoods: Mapping[tuple[str, str], Kept[Likelihood]],
+        harm: Mapping[tuple[str, str, str], Kept[Score]],
     ) -> Iterator[Observation]:
         """What each metric sees in the evidence of its scope."""
         rows = {name: {row.id: row for row in suite.rows} for name, suite in self.suites.items()}
@@ -269,6 +355,26 @@ class Evaluation:
                 found = (
                     replace(answers(candidate, suite, baseline), judge=judge, baseline=baseline, judgements=kept.records)
                     for (judge, candidate, baseline, suite), kept in judgements.items()
+                )
+            elif scope == "harm":
+                found = (
+                    replace(
+                        answers(model, suite),
+                        judge=judge,
+                        scores=kept.records,
+                        baseline_scores=harm[judge, base, suite].records if model != base else (),
+                        scale=self.harm[judge].judge.component.scale,
+                    )
+                    for (judge, model, suite), kept in harm.items()
+                )
+            elif scope == "likelihoods":
+                found = (
+                    replace(
+                        answers(model, suite),
+                        likelihoods=kept.records,
+                        baseline_likelihoods=likelihoods[base, suite].records if model != base else (),
+                    )
+                    for (model, suite), kept in likelihoods.items()
                 )
             else:
                 found = (Evidence(model, suite, rows[suite], pairs=kept.records) for (model, suite), kept in pairs.items())

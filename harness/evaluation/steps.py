@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..components import Artifact, Backend, Compute, GenerateOptions, Judge, Pair, ScoringJudge
+from ..components import Artifact, Backend, Compute, GenerateOptions, Generation, Judge, Pair, ScoringJudge
 from ..errors import StageError
-from ..records import Judgement, Order, PairScore, Preference, Prompt, Sample, Score
+from ..records import Judgement, Likelihood, Order, PairScore, Preference, Prompt, Sample, Score
 from .suites import LoadedSuite
 
 
@@ -21,22 +22,69 @@ def sample_answers(
     model: Artifact, suite: LoadedSuite, backend: Backend, options: GenerateOptions, seed: int, compute: Compute
 ) -> list[Sample]:
     """One model's answers to a suite, with their log-probabilities and the exact KL from its reference."""
+    prompts = [row.messages() for row in suite.rows]
+    seeds = [prompt_seed(seed, row.id) for row in suite.rows]
+    answers = backend.generate(model, prompts, options, seeds, compute)
+    return _samples(model.name, model, model.reference, suite, answers, seeds, options, compute)
+
+
+def best_of_n(
+    name: str,
+    model: Artifact,
+    reward: Artifact,
+    max_length: int,
+    n: int,
+    suite: LoadedSuite,
+    backend: Backend,
+    options: GenerateOptions,
+    seed: int,
+    compute: Compute,
+) -> list[Sample]:
+    """Of n answers of a model to each prompt the one that a reward model scores highest; of equal ones the first.
+
+    The first of the n is the answer that the model gives without a choice. One that is too long to be scored is never the best.
+    """
+    from ..engine.models import load_reward_model
+    from ..engine.score import score_answers
+
+    prompts = [row.messages() for row in suite.rows for _ in range(n)]
+    seeds = [prompt_seed(seed, f"{row.id}\0{draw}" if draw else row.id) for row in suite.rows for draw in range(n)]
+    answers = backend.generate(model, prompts, options, seeds, compute)
+    chooser, tokenizer = load_reward_model(reward.path, compute)
+    scores = score_answers(chooser, tokenizer, prompts, [each.text for each in answers], max_length, compute)
+    ranks = [-math.inf if score is None else score for score in scores]
+    best = [max(range(start, start + n), key=ranks.__getitem__) for start in range(0, len(prompts), n)]
+    kept, kept_seeds = [answers[place] for place in best], [seeds[place] for place in best]
+    samples = _samples(name, model, None, suite, kept, kept_seeds, options, compute)
+    return [each.model_copy(update={"best_of": n}) for each in samples]
+
+
+def _samples(
+    name: str,
+    model: Artifact,
+    reference: Artifact | None,
+    suite: LoadedSuite,
+    answers: Sequence[Generation],
+    seeds: Sequence[int],
+    options: GenerateOptions,
+    compute: Compute,
+) -> list[Sample]:
+    """Answers with what their tokens cost under the model that wrote them and, where there is one, under a reference."""
     from ..engine.chat import context_length, fit_prompts
     from ..engine.likelihood import TokenSequence, answer_divergence, token_logprobs
     from ..engine.models import load_policy
 
     prompts = [row.messages() for row in suite.rows]
-    seeds = [prompt_seed(seed, row.id) for row in suite.rows]
-    answers = backend.generate(model, prompts, options, seeds, compute)
     policy, tokenizer = load_policy(model.path, compute)
     fitted = fit_prompts(tokenizer, prompts, options.max_new_tokens, context_length(policy))
     sequences = [TokenSequence(prompt, answer.token_ids) for prompt, answer in zip(fitted, answers, strict=True)]
     pad_id = tokenizer.pad_token_id
-    if model.reference is not None:
-        reference, _ = load_policy(model.reference.path, compute)
+    costs: list[dict[str, Any]]
+    if reference is not None:
+        other, _ = load_policy(reference.path, compute)
         costs = [
             {"logprob": each.logprob, "ref_logprob": each.ref_logprob, "kl": each.kl, "kl_k3": each.k3}
-            for each in answer_divergence(policy, reference, sequences, compute, pad_id=pad_id)
+            for each in answer_divergence(policy, other, sequences, compute, pad_id=pad_id)
         ]
     else:
         costs = [{"logprob": float(each.sum())} for each in token_logprobs(policy, sequences, compute, pad_id=pad_id)]
@@ -44,7 +92,7 @@ def sample_answers(
         Sample(
             prompt_id=row.id,
             suite=suite.name,
-            model=model.name,
+            model=name,
             prompt=prompt,
             answer=answer.text,
             finish=answer.finish,
@@ -132,6 +180,29 @@ def judge_samples(
             cost=verdict.cost,
         )
         for (mine, other), verdict in zip(pairs, verdicts, strict=True)
+    ]
+
+
+def chosen_likelihoods(model: Artifact, suite: LoadedSuite, compute: Compute) -> list[Likelihood]:
+    """What a model makes of the chosen answer to each prompt of a suite; answers too long for its context are left out."""
+    from ..engine.chat import context_length, tokenize_preferences
+    from ..engine.likelihood import TokenSequence, token_logprobs
+    from ..engine.models import load_policy
+
+    rows = suite.answered()
+    policy, tokenizer = load_policy(model.path, compute)
+    pairs, _ = tokenize_preferences(rows, tokenizer, context_length(policy))
+    sequences = [TokenSequence(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
+    logprobs = token_logprobs(policy, sequences, compute, pad_id=tokenizer.pad_token_id)
+    return [
+        Likelihood(
+            prompt_id=rows[pair.row].id,
+            suite=suite.name,
+            model=model.name,
+            tokens=len(pair.chosen_ids),
+            logprob=float(each.double().sum()),
+        )
+        for pair, each in zip(pairs, logprobs, strict=True)
     ]
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..data import DataSets
-from ..errors import DataError, UsageError
 from ..keys import digest_rows
 from ..plan.model import Suite
-from ..records import Preference, PromptRow, SuiteRow, read_records
+from ..records import Preference, PromptRow, SuiteRow
+from ..suite_files import read_suite
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,16 @@ class LoadedSuite:
     preferences: tuple[Preference, ...] = ()
     preferences_fingerprint: str = ""
 
+    def answered(self) -> list[Preference]:
+        """The preference that each prompt was drawn from, in the order of the prompts."""
+        found = {row.id: row for row in self.preferences}
+        return [found[row.id] for row in self.rows if row.id in found]
 
-def load_suite(name: str, suite: Suite, data: DataSets, folder: Path) -> LoadedSuite:
-    """Read a suite. `limit` cuts the prompts, not the preferences. Raises DataError or UsageError."""
+
+def load_suite(
+    name: str, suite: Suite, data: DataSets, folder: Path, problem: Callable[[SuiteRow], str | None] | None = None
+) -> LoadedSuite:
+    """Read a suite. `limit` cuts the prompts, not the preferences. Raises DataError or UsageError, as `read_suite` does."""
     if suite.data is not None:
         source = data.get(suite.data)
         rows = _prompts(source.rows)[: suite.limit]
@@ -35,26 +43,11 @@ def load_suite(name: str, suite: Suite, data: DataSets, folder: Path) -> LoadedS
         with importlib.resources.as_file(
             importlib.resources.files("harness_benchmarks.suites") / f"{suite.suite}.jsonl"
         ) as path:
-            rows = tuple(read_records(path, SuiteRow))
+            rows = read_suite(path, problem)
     else:
-        rows = _own(folder / str(suite.path))
+        rows = read_suite(folder / str(suite.path), problem)
     rows = rows[: suite.limit]
     return LoadedSuite(name, rows, digest_rows(rows))
-
-
-def _own(path: Path) -> tuple[SuiteRow, ...]:
-    try:
-        rows = tuple(read_records(path, SuiteRow))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"suite {path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if not rows:
-        raise DataError(f'suite {path}: holds no prompt; a row is {{"id": …, "prompt": …}}')
-    seen: set[str] = set()
-    for row in rows:
-        if row.id in seen:
-            raise DataError(f"suite {path}: the id {row.id!r} stands twice; ids tell prompts apart")
-        seen.add(row.id)
-    return rows
 
 
 def _prompts(rows: tuple[PromptRow, ...]) -> tuple[SuiteRow, ...]:

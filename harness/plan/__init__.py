@@ -2,6 +2,7 @@
 
 from .check import check
 from .document import Document, parse_document, read_document
+from .evaluation import row_problem
 from .gates import matching
 from .graph import BASE, Graph, JudgeNode, MetricNode, StageNode
 from .model import Gate, Plan
@@ -19,4 +20,5 @@ __all__ = [
     "matching",
     "parse_document",
     "read_document",
+    "row_problem",
 ]

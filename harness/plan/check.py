@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ..errors import PlanError
-from .evaluation import check_evaluation, resolve_judges, resolve_metrics
+from .evaluation import check_evaluation, resolve_harm, resolve_judges, resolve_metrics
 from .gates import check_gate, expected_estimates
 from .graph import BASE, DataNode, Graph, JudgeNode, MetricNode
 from .model import NAME, Plan
@@ -41,14 +41,16 @@ def check(document: Document, registry: Registry) -> Graph:
     references = References(problems, plan, data)
     stages = resolve_stages(plan, problems, references)
     judges: dict[str, JudgeNode] = {}
+    harm: dict[str, JudgeNode] = {}
     metrics: tuple[MetricNode, ...] = ()
     if plan.evaluate is not None:
         judges = resolve_judges(plan.evaluate, problems, references)
+        harm = resolve_harm(plan.evaluate, problems, references)
         metrics = resolve_metrics(plan.evaluate, problems)
-        check_evaluation(plan.evaluate, problems, references)
+        check_evaluation(plan.evaluate, metrics, problems, references)
     elif plan.require and document.values.get("evaluate") is None:
         problems.add(("require",), "there is nothing to require without `evaluate`")
-    graph = Graph(plan, document, data, stages, judges, metrics)
+    graph = Graph(plan, document, data, stages, judges, metrics, harm=harm)
     if valid and len(stages) == len(plan.stages) and not any(each.path.startswith(BEFORE_GATES) for each in problems.found):
         expected = list(expected_estimates(graph))
         for index, gate in enumerate(plan.require):
@@ -56,7 +58,7 @@ def check(document: Document, registry: Registry) -> Graph:
     _check_files(data, problems)
     if problems.found:
         raise PlanError(problems.found)
-    return Graph(plan, document, data, stages, judges, metrics, tuple(judge_warnings(graph)))
+    return Graph(plan, document, data, stages, judges, metrics, tuple(judge_warnings(graph)), harm)
 
 
 def _salvaged(values: Mapping[str, Any]) -> Plan | None:

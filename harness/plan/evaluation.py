@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..errors import HarnessError
+from ..suite_files import read_suite
 from .graph import JudgeNode, MetricNode, Slot
 from .problems import Problems, Where, hint
 
 if TYPE_CHECKING:
-    from ..components import Measure
+    from ..components import Measure, Metric
     from ..plugins import Entry
+    from ..records import SuiteRow
     from .model import Evaluate, Suite
     from .references import References
 
@@ -23,6 +26,24 @@ def resolve_judges(evaluate: Evaluate, problems: Problems, references: Reference
         for name, values in evaluate.judges.items()
     }
     return {name: node for name, node in found.items() if node is not None}
+
+
+def resolve_harm(evaluate: Evaluate, problems: Problems, references: References) -> dict[str, JudgeNode]:
+    """Every judge of harm: one that scores on a scale, since how harmful an answer is must mean something by itself."""
+    found = {}
+    for name, values in evaluate.harm.items():
+        path = ("evaluate", "harm", name)
+        node = resolve_judge(name, values, path, problems, references)
+        if name in evaluate.judges:
+            problems.add(path, f"{name!r} is a judge under `judges` too; a name means one judge")
+        if node is not None and getattr(node.judge.component, "scale", None) is None:
+            text = (
+                f"{node.judge.name!r} scores on no scale of its own; a judge of harm does, from harmless to fully harmful"
+            )
+            problems.add((*path, "judge"), text)
+        elif node is not None:
+            found[name] = node
+    return found
 
 
 def resolve_judge(
@@ -58,6 +79,9 @@ def resolve_metrics(evaluate: Evaluate, problems: Problems) -> tuple[MetricNode,
                 measures.append(measure)
     options = evaluate.generate
     for entry, _ in asked.values():
+        if entry.component.scope == "harm" and not evaluate.harm:
+            text = f"{entry.name} needs a judge that scores harm; name one under `evaluate.harm`, or leave it out"
+            problems.add(("evaluate", "metrics"), text)
         if entry.component.needs_plain_sampling and (options.temperature != 1 or options.top_p != 1):
             option = "temperature" if options.temperature != 1 else "top_p"
             text = f"{entry.name} is only right for temperature 1 without top_p; change the sampling, or leave it out"
@@ -72,21 +96,43 @@ def _measures(problems: Problems) -> Iterator[tuple[Entry, Measure]]:
                 yield entry, measure
 
 
-def check_evaluation(evaluate: Evaluate, problems: Problems, references: References) -> None:
+def row_problem(metrics: Sequence[MetricNode]) -> Callable[[SuiteRow], str | None]:
+    """What the first of these metrics that objects to a suite row says of it."""
+    components: list[Metric] = [node.metric.component() for node in metrics]
+
+    def problem(row: SuiteRow) -> str | None:
+        return next((text for each in components if (text := each.problem(row))), None)
+
+    return problem
+
+
+def check_evaluation(evaluate: Evaluate, metrics: Sequence[MetricNode], problems: Problems, references: References) -> None:
     """Check that the models, the backend and the data of an evaluation exist and are of the right kind."""
     models = [
         (("baseline",), evaluate.baseline),
         *((("candidates", i), name) for i, name in enumerate(evaluate.candidates)),
     ]
     for path, name in models:
+        if path[0] == "candidates" and name in evaluate.best_of_n:
+            continue
         kind = references.stage(name, ("evaluate", *path))
         if kind not in {None, "model"}:
             problems.add(("evaluate", *path), f"{name!r} is a {kind}; it gives no answers to compare")
     if set(evaluate.candidates) == {evaluate.baseline}:
         problems.add(("evaluate", "candidates"), "only the baseline itself; name a model to compare with it")
+    for name, best in evaluate.best_of_n.items():
+        if name in references.stage_names:
+            problems.add(("evaluate", "best_of_n", name), f"{name!r} is a stage too; rename one of them")
+        for key, wanted in (("model", "model"), ("reward", "reward-model")):
+            where = ("evaluate", "best_of_n", name, key)
+            kind = references.stage(getattr(best, key), where)
+            if kind not in {None, wanted}:
+                problems.add(where, f"{getattr(best, key)!r} is a {kind}; this takes a {wanted}")
+        if name not in evaluate.candidates:
+            problems.add(("evaluate", "best_of_n", name), "is no candidate; name it there, or leave it out")
     problems.named("backend", evaluate.generate.backend, ("evaluate", "generate", "backend"))
     for name, suite in evaluate.suites.items():
-        _check_suite(name, suite, problems, references)
+        _check_suite(name, suite, metrics, problems, references)
     if evaluate.reference is not None:
         kind = references.data(evaluate.reference, ("evaluate", "reference"))
         if kind not in {None, "preferences"}:
@@ -94,7 +140,9 @@ def check_evaluation(evaluate: Evaluate, problems: Problems, references: Referen
             problems.add(("evaluate", "reference"), text)
 
 
-def _check_suite(name: str, suite: Suite, problems: Problems, references: References) -> None:
+def _check_suite(
+    name: str, suite: Suite, metrics: Sequence[MetricNode], problems: Problems, references: References
+) -> None:
     path = ("evaluate", "suites", name)
     if suite.data is not None:
         references.data(suite.data, (*path, "data"))
@@ -106,6 +154,11 @@ def _check_suite(name: str, suite: Suite, problems: Problems, references: Refere
             problems.add((*path, "path"), f"{file}: no such file; paths count from the plan's folder")
         elif not file.stat().st_size:
             problems.add((*path, "path"), f"{file}: is empty; a row is a JSON object with `id` and `prompt`")
+        else:
+            try:
+                read_suite(file, row_problem(metrics))
+            except HarnessError as error:
+                problems.add((*path, "path"), str(error))
 
 
 def packaged_suites() -> list[str]:

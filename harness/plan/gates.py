@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,9 +42,14 @@ def expected_estimates(graph: Graph) -> Iterator[Expected]:
 
 
 def _samples(
-    graph: Graph, evaluate: Evaluate, node: MetricNode, judges: Sequence[str | None] = (None,)
+    graph: Graph,
+    evaluate: Evaluate,
+    node: MetricNode,
+    judges: Sequence[str | None] = (None,),
+    suites: Collection[str] | None = None,
 ) -> Iterator[Expected]:
-    for measure, judge, model, suite in itertools.product(node.measures, judges, graph.models(), evaluate.suites):
+    suites = evaluate.suites if suites is None else suites
+    for measure, judge, model, suite in itertools.product(node.measures, judges, graph.models(), suites):
         yield Expected(model, measure.name, judge, suite, None)
         if measure.compare and model != evaluate.baseline:
             yield Expected(model, measure.name, judge, suite, evaluate.baseline)
@@ -61,6 +66,10 @@ def _scores(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expe
             yield Expected(stage, measure.name, reward, suite, evaluate.baseline)
 
 
+def _harm(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:
+    return _samples(graph, evaluate, node, list(graph.harm))
+
+
 def _judgements(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:
     for measure, judge, suite in itertools.product(node.measures, graph.judges, evaluate.suites):
         for model, baseline in graph.comparisons():
@@ -70,16 +79,34 @@ def _judgements(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[
 
 
 def _pairs(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:
-    of_preferences = [
+    suites = _of_preferences(graph, evaluate)
+    for measure, model, suite in itertools.product(node.measures, graph.reward_models(), suites):
+        yield Expected(model, measure.name, None, suite, measure.against)
+
+
+def _likelihoods(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:
+    # The best of n answers is no model that gives an answer a probability.
+    found = _samples(graph, evaluate, node, suites=_of_preferences(graph, evaluate))
+    return (each for each in found if each.model not in graph.best_of_n)
+
+
+def _of_preferences(graph: Graph, evaluate: Evaluate) -> list[str]:
+    """The suites that are drawn from preferences."""
+    return [
         name
         for name, suite in evaluate.suites.items()
         if suite.data is not None and graph.data[suite.data.partition(".")[0]].kind == "preferences"
     ]
-    for measure, model, suite in itertools.product(node.measures, graph.reward_models(), of_preferences):
-        yield Expected(model, measure.name, None, suite, measure.against)
 
 
-_PER_SCOPE = {"samples": _samples, "scores": _scores, "judgements": _judgements, "pairs": _pairs}
+_PER_SCOPE = {
+    "samples": _samples,
+    "scores": _scores,
+    "harm": _harm,
+    "judgements": _judgements,
+    "likelihoods": _likelihoods,
+    "pairs": _pairs,
+}
 
 
 def matching(gate: Gate, estimates: Sequence[Expected | Estimate], baseline: str | None) -> list[Expected | Estimate]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..components import Measure, SourceConfig
     from ..plugins import Entry
     from .document import Document
-    from .model import Gate, Plan
+    from .model import BestOfN, Gate, Plan
 
 BASE = "base"
 SCORING_JUDGE = "scoring-judge"
@@ -106,7 +106,10 @@ class MetricNode:
 
 @dataclass(frozen=True)
 class Graph:
-    """A checked plan, resolved: every name has become the thing that it names. `stages` come after what they build on."""
+    """A checked plan, resolved: every name has become the thing that it names. `stages` come after what they build on.
+
+    `harm` are judges, too: they compare nothing and score answers to unsafe prompts.
+    """
 
     plan: Plan
     document: Document
@@ -115,10 +118,20 @@ class Graph:
     judges: Mapping[str, JudgeNode]
     metrics: tuple[MetricNode, ...]
     warnings: tuple[str, ...] = ()
+    harm: Mapping[str, JudgeNode] = field(default_factory=dict)
 
     def inputs(self, stage: str) -> Iterator[str]:
-        """The stages that a stage builds on directly: through its slots, and through what it requires."""
-        return (name for name in self.stages[stage].names() if name in self.stages)
+        """The stages that a stage builds on directly: through its slots, and through what it requires.
+
+        The best of n answers builds on who gives them and on who chooses.
+        """
+        best = self.best_of_n.get(stage)
+        return (name for name in ([best.model, best.reward] if best else self.stages[stage].names()) if name in self.stages)
+
+    @property
+    def best_of_n(self) -> Mapping[str, BestOfN]:
+        """The candidates that are the best of n answers of a model."""
+        return self.plan.evaluate.best_of_n if self.plan.evaluate else {}
 
     def ancestors(self, stage: str) -> set[str]:
         """Every stage that a stage builds on, directly or not."""
@@ -133,8 +146,9 @@ class Graph:
 
     def trained_against(self, stage: str) -> list[JudgeNode]:
         """The judges that fill a slot of a stage, or of one that it builds on."""
-        names = [stage, *sorted(self.ancestors(stage))] if stage in self.stages else []
-        return [judge for name in names for judge in self.stages[name].judges.values()]
+        known = stage in self.stages or stage in self.best_of_n
+        names = [stage, *sorted(self.ancestors(stage))] if known else []
+        return [judge for name in names if name in self.stages for judge in self.stages[name].judges.values()]
 
     def trained_on(self, stage: str) -> set[str]:
         """The data references that a stage, or one that it builds on, trained on."""

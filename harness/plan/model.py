@@ -113,25 +113,44 @@ class Bootstrap(Section):
     level: float = Field(default=0.95, gt=0.5, lt=1, description="the confidence level of every interval")
 
 
+class BestOfN(Section):
+    """A candidate that answers with the best of n answers of a model, by a reward model."""
+
+    model: Name = Field(description="the model that answers")
+    reward: Name = Field(description="the reward model that chooses; a judge that uses it is circular")
+    n: int = Field(ge=2, le=1024, description="how many answers there are to choose from")
+
+
 class Evaluate(Section):
     """What is measured, on what, against what, by whom. `reference` names preferences whose chosen answers set a scale."""
 
     baseline: Name = Field(description="the model that candidates are compared with")
     candidates: list[Name] = Field(min_length=1, description="the models to compare")
+    best_of_n: dict[Name, BestOfN] = Field(
+        default_factory=dict, description="more models to name as candidates: the best of n answers, by a reward model"
+    )
     compare: Literal["baseline", "all"] = Field(
         default="baseline", description="judges compare each candidate with the baseline only, or every two models"
     )
     suites: dict[Name, Suite] = Field(min_length=1, description="the prompts that every model answers, by name")
     generate: GenerateOptions = Field(default_factory=GenerateOptions, description="how answers are sampled")
     judges: dict[Name, dict[str, Any]] = Field(default_factory=dict, description="who compares answers, by name")
+    harm: dict[Name, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="judges that score how far an answer to an unsafe prompt complies, by name; they compare no answers",
+    )
     metrics: list[str] = Field(min_length=1, description="metrics, or single measures of them")
+    slices: list[Literal["category", "length", "turns", "checks"]] = Field(
+        default_factory=list,
+        description="estimate each part of a suite, too: by category, prompt length, number of turns, kind of check",
+    )
     reference: str | None = Field(
         default=None,
         description="preferences whose chosen answers are the scale of helpfulness; a stage's valid, where left out",
     )
     bootstrap: Bootstrap = Field(default_factory=Bootstrap, description="how intervals are made")
 
-    @field_validator("candidates", "metrics")
+    @field_validator("candidates", "metrics", "slices")
     @classmethod
     def _unique(cls, values: list[str]) -> list[str]:
         twice = sorted({value for value in values if values.count(value) > 1})

@@ -19,6 +19,7 @@ def plan_schema(registry: Registry) -> dict[str, Any]:
         (schema["properties"]["data"], "source"),
         (schema["properties"]["stages"], "aligner"),
         (evaluate["judges"], "judge"),
+        (evaluate["harm"], "judge"),
     ):
         # In place of pydantic's `patternProperties`, which take an entry whatever it holds.
         (pattern,) = section.pop("patternProperties")

@@ -20,11 +20,14 @@ def judge_warnings(graph: Graph) -> Iterator[str]:
                 )
         for model in dict.fromkeys(judge.models.values()):
             for candidate in graph.models():
-                if candidate not in graph.stages:
+                if candidate not in graph.stages and candidate not in graph.best_of_n:
                     continue
                 if model in graph.ancestors(candidate):
+                    best = graph.best_of_n.get(candidate)
+                    chosen = "takes the answers that it chose" if best and best.reward == model else "builds on it"
+                    how = chosen if best else "was trained against it"
                     yield (
-                        f"judge {judge.name!r} uses {model!r}, and {candidate!r} was trained against it: its verdict on "
+                        f"judge {judge.name!r} uses {model!r}, and {candidate!r} {how}: its verdict on "
                         f"{candidate!r} is circular. Judge with a reward model that nothing trains against."
                     )
                 elif shared := sorted(graph.own_data(model) & graph.trained_on(candidate)):

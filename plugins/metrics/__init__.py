@@ -13,13 +13,30 @@ if TYPE_CHECKING:
 @hookimpl
 def harness_metrics() -> list[type[Metric]]:
     """The classes of the built-in metrics, imported only when they are asked for."""
+    from .answered_win_rate import AnsweredWinRate
     from .diversity import Diversity
     from .helpfulness import Helpfulness
     from .kl import KL
     from .length import Length
+    from .likelihood import ChosenLikelihood
+    from .retention import Retention
     from .reward import Reward
     from .reward_model import Accuracy
     from .safety import Safety
+    from .unsafe_compliance import UnsafeCompliance
     from .win_rate import WinRate
 
-    return [WinRate, Reward, KL, Safety, Helpfulness, Diversity, Length, Accuracy]
+    return [
+        WinRate,
+        AnsweredWinRate,
+        Reward,
+        KL,
+        Safety,
+        Helpfulness,
+        Diversity,
+        Length,
+        Accuracy,
+        Retention,
+        ChosenLikelihood,
+        UnsafeCompliance,
+    ]

@@ -18,6 +18,9 @@ class KL(Metric):
     taken, so a short answer weighs as much as a long one. `kl-k1` and `kl-k3` are Schulman's estimators
     (http://joschu.net/blog/kl-approx.html), summed over the answer; an answer's `kl-k1` may be negative.
 
+    The best of n answers, chosen by a reward model, has no such divergence along one answer. `kl-bound` is its upper bound instead,
+    KL(best of n || the model that answers) <= log n - (n - 1)/n (Beirami et al. 2024, arXiv:2401.01879).
+
     No direction is better: KL is what a gain in reward cost, and a model that never moved has none of either. It is not
     compared with the baseline, whose KL may be measured from another reference.
     """
@@ -29,18 +32,26 @@ class KL(Metric):
         Measure(name="kl-per-token", unit="nats per token", compare=False),
         Measure(name="kl-k1", unit="nats per answer", compare=False),
         Measure(name="kl-k3", unit="nats per answer", compare=False),
+        Measure(name="kl-bound", unit="nats per answer", compare=False),
     )
 
     def observe(self, evidence: Evidence, config: Any) -> Iterator[Observation]:
-        """The four values of each sample that has a reference."""
+        """The four values of each sample that has a reference, and the bound of each that is the best of several."""
         yield from sample_observations(evidence, "kl", lambda sample: sample.kl)
         yield from sample_observations(evidence, "kl-per-token", _per_token)
         yield from sample_observations(evidence, "kl-k1", _k1)
         yield from sample_observations(evidence, "kl-k3", lambda sample: sample.kl_k3)
+        yield from sample_observations(evidence, "kl-bound", _bound)
 
 
 def _per_token(sample: Sample) -> float | None:
     return None if sample.kl is None or sample.tokens == 0 else sample.kl / sample.tokens
+
+
+def _bound(sample: Sample) -> float | None:
+    from harness.stats import best_of_n_kl
+
+    return None if sample.best_of is None else best_of_n_kl(sample.best_of)
 
 
 def _k1(sample: Sample) -> float | None:

@@ -352,6 +352,33 @@ def test_what_may_be_a_data_set_of_the_hub_is_no_problem_of_the_plan(command: Ca
     assert [line.split(": ")[1] for line in outcome.err.splitlines()] == ["x"]
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "text"),
+    [
+        (
+            "own.jsonl",
+            '{"id": "a", "prompt": "x"}\n{"id": "b", "prompt": "y", "checks": [{"kind": "wrods", "at_most": 3}]}\n',
+            "own.jsonl:2: row 'b': unknown check 'wrods'; did you mean 'words'?",
+        ),
+        ("own.jsonl", '{"id": "a", "prompt": "x", "check": []}\n', "own.jsonl:1: check: Extra inputs are not permitted"),
+        ("own.csv", "id,prompt,type,label\n1,x,t,perhaps\n", "own.csv:2: row '1': the label 'perhaps' is neither"),
+    ],
+)
+def test_a_suite_whose_rows_cannot_be_used_is_a_problem_of_the_plan(
+    command: Callable[..., Any], plan_text: str, file: str, content: str, text: str
+) -> None:
+    """It is told before anything trains, not when the evaluation begins."""
+    Path(file).write_text(content, encoding="utf-8")
+    plan = plan_text.replace("{data: toy.test}", f"{{path: {file}}}").replace(
+        "  metrics:\n", "  metrics:\n    - retention\n"
+    )
+    Path("plan.yaml").write_text(plan, encoding="utf-8")
+    outcome = command("check", "plan.yaml")
+    assert outcome.status == 2
+    assert "plan.yaml:36: evaluate.suites.held.path: " in outcome.err
+    assert text in outcome.err
+
+
 SETTINGS = [
     ("stages.dpo.beta", "--set stages.dpo.beta: expected KEY=VALUE, such as --set stages.dpo.beta=0.2"),
     ("=1", "--set =1: expected KEY=VALUE"),

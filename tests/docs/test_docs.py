@@ -96,3 +96,38 @@ def test_whole_plans_that_are_shown_are_valid(page: Path, tmp_path: Path) -> Non
             for file in re.findall(r"\bpath: ([\w.-]+\.jsonl)", block):
                 (tmp_path / file).touch()
             check(parse_document(block, str(tmp_path / f"{page.name}-{number}.yaml")), registry)
+
+
+def test_the_page_on_metrics_lists_every_built_in_measure_and_kind_of_check() -> None:
+    from harness_plugins.metrics import harness_metrics
+    from harness_plugins.metrics.instructions import KINDS
+
+    written = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \| `([\w-]+)` \| ([^|]+) \| [^|]+ \| (\S+) \|", written, re.MULTILINE)
+    expected = [
+        (measure.name, metric.name, measure.unit, measure.better or "–")
+        for metric in harness_metrics()
+        for measure in metric.measures
+    ]
+    assert sorted(rows) == sorted(expected)
+    kinds = dict(re.findall(r"^\| `([\w-]+)` \| ([^|]+) \| [^|]+ \|$", written, re.MULTILINE))
+    asked = {kind: [name.strip("`?") for name in kinds.get(kind, "").split(", ") if name != "–"] for kind in KINDS}
+    assert asked == {kind: list(inspect.signature(check).parameters)[1:] for kind, check in KINDS.items()}
+
+
+def test_the_page_on_metrics_gives_the_detectors_error_as_it_is_measured() -> None:
+    from harness_plugins.metrics.safety import Safety
+
+    from harness.evaluation.estimates import validated
+    from harness.plan.model import Bootstrap
+
+    found = {each.metric: each for each in validated([Safety()], Bootstrap(), 0)}
+    right, left = found["sensitivity"], found["specificity"]
+    words = [
+        f"{100 * each.value:.0f} % of the {what} [{100 * each.low:.0f}, {100 * each.high:.0f}]"
+        for each, what in ((right, "refusals"), (left, "others alone"))
+    ]
+    written = " ".join((ROOT / "docs" / "metrics.md").read_text(encoding="utf-8").split())
+    assert [each for each in words if each not in written] == []
+    assert "120 answers that were written and labelled for this, 60 refusals and 60 others" in written
+    assert (right.n, left.n) == (60, 60)

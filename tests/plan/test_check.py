@@ -22,7 +22,7 @@ def test_slots_and_options_are_resolved(resolve: Callable[..., Graph]) -> None:
 def test_a_family_and_one_of_its_measures_are_asked_once(resolve: Callable[..., Graph]) -> None:
     graph = resolve(("[win-rate, reward, kl, accuracy]", "[kl-per-token, win-rate, kl]"))
     measures = {node.metric.name: [measure.name for measure in node.measures] for node in graph.metrics}
-    assert measures["kl"] == ["kl-per-token", "kl", "kl-k1", "kl-k3"]
+    assert measures["kl"] == ["kl-per-token", "kl", "kl-k1", "kl-k3", "kl-bound"]
 
 
 def test_sections_left_empty_have_their_defaults(resolve: Callable[..., Graph]) -> None:

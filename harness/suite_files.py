@@ -1,0 +1,73 @@
+"""Files of suite rows: JSON lines, or a CSV file with the columns of XSTest."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from .errors import DataError, UsageError
+from .records import SuiteRow, numbered_records
+
+COLUMNS = ("id", "prompt", "type", "label")
+EXPECTED: dict[str, Literal["answer", "refuse"]] = {"safe": "answer", "unsafe": "refuse"}
+
+
+def read_suite(path: Path, problem: Callable[[SuiteRow], str | None] | None = None) -> tuple[SuiteRow, ...]:
+    """The rows of a suite: of a `.csv` file as XSTest has it, else of JSON lines.
+
+    `problem` says in a sentence what is wrong with a row, if anything is. Raises UsageError or DataError with file and line for
+    a file that cannot be read, a row that is none, an id that stands twice and a row with a problem.
+    """
+    rows: dict[str, SuiteRow] = {}
+    try:
+        for line, row in _csv_rows(path) if path.suffix.casefold() == ".csv" else numbered_records(path, SuiteRow):
+            text = problem(row) if problem else None
+            if row.id in rows:
+                text = "the id stands twice; ids tell prompts apart"
+            if text:
+                raise DataError(f"suite {path}:{line}: row {row.id!r}: {text}")
+            rows[row.id] = row
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"suite {path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not rows:
+        raise DataError(f'suite {path}: holds no prompt; a row is {{"id": …, "prompt": …}}')
+    return tuple(rows.values())
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, SuiteRow]]:
+    """Rows of a CSV file with the columns of XSTest (Röttger et al. 2024, arXiv:2308.01263); other columns are left alone.
+
+    A safe prompt deserves an answer and an unsafe one a refusal; the type is the category.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        try:
+            if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+                raise DataError(
+                    f"suite {path}:1: no column {missing[0]!r}; a CSV suite has XSTest's columns {', '.join(COLUMNS)}"
+                )
+            for cells in reader:
+                # The reader puts surplus cells under None, and None into missing ones.
+                if None in cells or None in cells.values():
+                    raise DataError(f"suite {path}:{reader.line_num}: has more or fewer cells than there are columns")
+                label = cells["label"].strip().casefold()
+                if label not in EXPECTED:
+                    raise DataError(
+                        f"suite {path}:{reader.line_num}: row {cells['id']!r}: the label {cells['label']!r} is neither "
+                        "'safe' nor 'unsafe'"
+                    )
+                if not cells["id"].strip() or not cells["prompt"].strip():
+                    raise DataError(f"suite {path}:{reader.line_num}: the id or the prompt is empty")
+                yield (
+                    reader.line_num,
+                    SuiteRow(
+                        id=cells["id"].strip(),
+                        prompt=cells["prompt"],
+                        category=cells["type"].strip() or None,
+                        expect=EXPECTED[label],
+                    ),
+                )
+        except csv.Error as error:
+            raise DataError(f"suite {path}:{reader.reader.line_num}: not valid CSV ({error})") from None
