@@ -99,7 +99,10 @@ def _level(facts: Facts, axis: Axis, model: str) -> _Level | None:
         starts = {(facts.stages.get(name, {}).get("slots") or {}).get("init") for name in facts.candidates}
         return _Level(0.0, 0.0, 0.0, "0, itself") if starts == {model} else None
     found = primary(facts, model) if axis.metric == "win-rate" else facts.level_of(axis.metric, model, axis.suite)
-    return found and _Level(found.value, found.low, found.high, interval(found, 0.5 if axis.metric == "win-rate" else None))
+    if found is None:
+        return None
+    text = interval(found, 0.5 if axis.metric == "win-rate" else None)
+    return _Level(found.value, found.low, found.high, text)
 
 
 def _axes(facts: Facts, models: Sequence[str]) -> tuple[Axis, ...]:

@@ -43,4 +43,5 @@ def _difference(estimate: Estimate, value: float) -> str:
 def _round(n: int) -> int:
     """Two significant digits: the rest would be false precision."""
     digits = max(0, len(str(n)) - 2)
-    return math.ceil(n / 10**digits) * 10**digits
+    unit: int = 10**digits
+    return -(-n // unit) * unit

@@ -153,13 +153,13 @@ class Evaluation:
         }
         if best is not None:
             max_length = self.run.graph.stages[best.reward].config.max_length
-            identity["best"] = {"n": best.n, "reward": artifacts[best.reward].key, "max_length": max_length}
+            identity["best"] = {"n": best.n, "reward": self.artifacts[best.reward].key, "max_length": max_length}
 
         def build() -> list[Sample]:
             from .steps import best_of_n, sample_answers
 
             if best is not None:
-                reward = artifacts[best.reward]
+                reward = self.artifacts[best.reward]
                 rest = (loaded, backend.component(), options, self.seed, self.run.compute)
                 return best_of_n(model, artifact, reward, max_length, best.n, *rest)
             return sample_answers(artifact, loaded, backend.component(), options, self.seed, self.run.compute)

@@ -60,7 +60,7 @@ def turning_point(along: Along, roots: Mapping[str, str], bootstrap: Bootstrap, 
 
     try:
         yield stats.estimate_columns(
-            [*rewards, *divergences],
+            np.array([*rewards, *divergences], dtype=np.float64),
             [roots[along.samples[0][place].prompt_id] for place in complete],
             best,
             model=along.stage,
