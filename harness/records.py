@@ -150,7 +150,11 @@ class Judgement(Record):
 
 
 class Observation(Record):
-    """One metric's value for one model on one prompt, and the baseline's value on the same prompt where it has one."""
+    """One metric's value for one model on one prompt, and the baseline's value on the same prompt where it has one.
+
+    `covariates` are further numbers that a fitted statistic needs of the prompt, such as a difference of lengths, and
+    `baseline_covariates` those that go with the baseline's value.
+    """
 
     prompt_id: str
     root: str
@@ -160,6 +164,8 @@ class Observation(Record):
     judge: str | None = None
     value: float
     baseline_value: float | None = None
+    covariates: tuple[float, ...] = ()
+    baseline_covariates: tuple[float, ...] = ()
 
 
 class Estimate(Record):

@@ -11,23 +11,36 @@ An interval covers the choice of prompts, not the training run.
 
 from __future__ import annotations
 
+from .bradley_terry import bradley_terry
 from .clusters import Clusters, TooFewPrompts, effective_size, standard_error
 from .estimates import estimate, estimate_columns, paired_difference
 from .fitted import expected_calibration_error, pearson, spearman
 from .intervals import Interval, bca, rate_interval, wilson
+from .length_control import Anchor, anchored, length_control_gap, length_controlled_win_rate, lengths_overlap
+from .ranking import NotConnected, Ranking, Standing, rank_models
 from .significance import sign_test
 
 __all__ = [
+    "Anchor",
     "Clusters",
     "Interval",
+    "NotConnected",
+    "Ranking",
+    "Standing",
     "TooFewPrompts",
+    "anchored",
     "bca",
+    "bradley_terry",
     "effective_size",
     "estimate",
     "estimate_columns",
     "expected_calibration_error",
+    "length_control_gap",
+    "length_controlled_win_rate",
+    "lengths_overlap",
     "paired_difference",
     "pearson",
+    "rank_models",
     "rate_interval",
     "sign_test",
     "spearman",

@@ -60,11 +60,15 @@ def estimate(
     values = np.array([o.value for o in used], dtype=np.float64)
     columns, null = values[None], measure.null
     statistic: Callable[..., Any] | None = measure.statistic
+    if statistic is not None:
+        columns = _columns(values, [o.covariates for o in used])
     if paired:
         others = np.array([o.baseline_value for o in paired], dtype=np.float64)
-        columns, null = (values - others)[None], 0.0
-        if measure.statistic is not None:
-            columns, statistic = np.stack([values, others]), _difference(measure.statistic)
+        if statistic is None:
+            columns, null = (values - others)[None], 0.0
+        else:
+            columns = np.concatenate([columns, _columns(others, [o.baseline_covariates for o in paired])])
+            statistic = _difference(statistic)
     return _estimate(
         columns,
         Clusters.of([o.root for o in used]),
@@ -102,12 +106,16 @@ def paired_difference(
     one, other = _common(first), _common(second)
     if (one.metric, one.judge, one.suite) != (other.metric, other.judge, other.suite):
         raise ValueError("a paired difference needs observations of one metric, judge and suite")
-    others = {o.prompt_id: o.value for o in second}
+    others = {o.prompt_id: o for o in second}
     if len(others) < len(second) or len({o.prompt_id for o in first}) < len(first):
         raise ValueError("a prompt is observed twice")
     name = f"{measure.name}-difference"
     pairs = [
-        o.model_copy(update={"metric": name, "baseline_value": others[o.prompt_id]}) for o in first if o.prompt_id in others
+        mine.model_copy(
+            update={"metric": name, "baseline_value": its.value, "baseline_covariates": its.covariates},
+        )
+        for mine in first
+        if (its := others.get(mine.prompt_id)) is not None
     ]
     if not pairs:
         raise TooFewPrompts(
@@ -199,5 +207,13 @@ def _is_rate(values: Floats, unit: str) -> bool:
     return bool(np.isin(values, (0, 1)).all()) and (bool(np.ptp(values)) or unit.startswith(RATE_UNITS))
 
 
-def _difference(statistic: Callable[[Floats], Any]) -> Callable[[Floats, Floats], Any]:
-    return lambda values, others: statistic(values) - statistic(others)
+def _columns(values: Floats, covariates: Sequence[Sequence[float]]) -> Floats:
+    """The values (n,) and the covariates of each as columns (1 + k, n)."""
+    if len({len(each) for each in covariates}) > 1:
+        raise ValueError("observations differ in how many covariates they have")
+    return np.vstack([values, np.array(covariates, dtype=np.float64).T]) if covariates[0] else values[None]
+
+
+def _difference(statistic: Callable[..., Any]) -> Callable[..., Any]:
+    """The statistic of the first half of the columns less that of the second half."""
+    return lambda *columns: statistic(*columns[: len(columns) // 2]) - statistic(*columns[len(columns) // 2 :])

@@ -17,9 +17,10 @@ def harness_metrics() -> list[type[Metric]]:
     from .helpfulness import Helpfulness
     from .kl import KL
     from .length import Length
+    from .length_controlled_win_rate import LengthControlledWinRate
     from .reward import Reward
     from .reward_model import Accuracy
     from .safety import Safety
     from .win_rate import WinRate
 
-    return [WinRate, Reward, KL, Safety, Helpfulness, Diversity, Length, Accuracy]
+    return [WinRate, LengthControlledWinRate, Reward, KL, Safety, Helpfulness, Diversity, Length, Accuracy]
