@@ -50,6 +50,8 @@ class Detail:
     text: str
     standard_error: str
     p_value: str
+    p_adjusted: str
+    method: str
 
 
 def tables(facts: Facts) -> tuple[Table, ...]:
@@ -73,6 +75,8 @@ def details(facts: Facts) -> tuple[Detail, ...]:
             interval(each, null_of(each)),
             "–" if each.standard_error is None else number(each.standard_error),
             "–" if each.p_value is None else number(each.p_value),
+            "–" if each.p_adjusted is None else number(each.p_adjusted),
+            each.method if each.resamples is None else f"{each.method}, {each.resamples:,} resamples",
         )
         for each in facts.estimates
     )

@@ -24,7 +24,7 @@ from ..records import (
     write_records,
 )
 from ..store import Workspace
-from .estimates import agreement, make_estimates
+from .estimates import adjusted, agreement, make_estimates
 from .keep import Kept, keep, observe
 from .pairs import keep_pairs
 from .suites import load_suite
@@ -197,7 +197,9 @@ class Evaluation:
             write_records(work.output / "observations.jsonl", observations)
             measures = {m.name: (m, node.metric.component.scope) for node in metrics for m in node.measures}
             made = [
-                *make_estimates(observations, measures, self.plan.baseline, self.plan.bootstrap, self.seed),
+                *adjusted(
+                    make_estimates(observations, measures, self.plan.baseline, self.plan.bootstrap, self.seed), measures
+                ),
                 *self._agreement(evidence[1]),
             ]
             estimates = [each.model_dump() for each in made if isinstance(each, Estimate)]
