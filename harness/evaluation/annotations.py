@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from typing import Any
 
 from pydantic import Field, ValidationError
 
 from ..errors import UsageError
 from ..records import Order, Probability, Record
+from .json_elements import elements
 
 UNNAMED = "unnamed"
 ALPACA_FIELDS = {"output_1", "output_2", "generator_1", "generator_2"}
-WHERE_FROM = 'expected judgement lines {"prompt_id", "candidate", "baseline", "preference"…} or AlpacaEval annotations'
+EXPECTED = 'expected judgement lines {"prompt_id", "candidate", "baseline", "preference"…} or AlpacaEval annotations'
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class JudgementLine(Record):
     cost: Any = None
 
 
-def read_judged(name: str, text: str) -> list[Judged]:
+def read_judged(name: str, file: BufferedReader) -> list[Judged]:
     """Every judgement of one file, which is a JSON array or JSON lines, each element of either of the two kinds.
 
     The two orders of an AlpacaEval pair, the same answers swapped, become one judgement: the mean of both preferences for
@@ -70,16 +71,19 @@ def read_judged(name: str, text: str) -> list[Judged]:
     what is no judgement.
     """
     reader, rows = _AlpacaReader(name), []
-    for where, value in _elements(name, text):
-        if not isinstance(value, dict):
-            raise UsageError(f"{where}: {WHERE_FROM}, not {_kind(value)}")
-        if ALPACA_FIELDS & value.keys() and "candidate" not in value:
-            reader.add(where, value)
-        else:
-            rows.append(_line(where, value))
+    try:
+        for where, value in elements(name, file):
+            if not isinstance(value, dict):
+                raise UsageError(f"{where}: {EXPECTED}, not {_kind(value)}")
+            if ALPACA_FIELDS & value.keys() and "candidate" not in value:
+                reader.add(where, value)
+            else:
+                rows.append(_line(where, value))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name}: not text in UTF-8 ({error.reason}); {EXPECTED}") from None
     rows += reader.rows.values()
     if not rows:
-        raise UsageError(f"{name}: no judgements in it; {WHERE_FROM}")
+        raise UsageError(f"{name}: no judgements in it; {EXPECTED}")
     return rows
 
 
@@ -96,52 +100,6 @@ def refuse_repeats(rows: list[Judged]) -> None:
             )
 
 
-def _elements(name: str, text: str) -> Iterator[tuple[str, Any]]:
-    """Each element with its place. One at a time: a file's elements together may take ten times its size."""
-    if text.lstrip("\ufeff \t\r\n").startswith("["):
-        yield from _array(name, text)
-        return
-    for number, line in enumerate(text.lstrip("\ufeff").splitlines(), 1):
-        if line.strip():
-            try:
-                yield f"{name}:{number}", json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UsageError(f"{name}:{number}: not valid JSON ({error}); {WHERE_FROM}") from None
-
-
-def _array(name: str, text: str) -> Iterator[tuple[str, Any]]:
-    decoder, place, index = json.JSONDecoder(), text.index("[") + 1, 0
-    while True:
-        place = _skip(text, place)
-        if text.startswith("]", place):
-            if _skip(text, place + 1) < len(text):
-                raise UsageError(f"{name}:{_row(text, place)}: text after the end of the array; {WHERE_FROM}")
-            return
-        if index:
-            if not text.startswith(",", place):
-                raise UsageError(
-                    f"{name}:{_row(text, place)}: not valid JSON: a comma or ] is missing after item {index - 1}"
-                )
-            place = _skip(text, place + 1)
-        start = place
-        try:
-            value, place = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{name}:{_row(text, start)}: item {index}: not valid JSON ({error})") from None
-        yield f"{name}: item {index}", value
-        index += 1
-
-
-def _skip(text: str, place: int) -> int:
-    while text[place : place + 1] in " \t\r\n" and place < len(text):
-        place += 1
-    return place
-
-
-def _row(text: str, place: int) -> int:
-    return text.count("\n", 0, place) + 1
-
-
 def _line(where: str, value: dict[str, Any]) -> Judged:
     preference = value.get("preference")
     if isinstance(preference, float) and math.isnan(preference):
@@ -152,7 +110,7 @@ def _line(where: str, value: dict[str, Any]) -> Judged:
         line = JudgementLine.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}; {WHERE_FROM}") from None
+        raise UsageError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}; {EXPECTED}") from None
     known = line.candidate_length is not None and line.baseline_length is not None
     return Judged(
         prompt_id=line.prompt_id,

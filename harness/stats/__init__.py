@@ -27,8 +27,9 @@ from .intervals import Interval
 from .length_control import Anchor, anchored, length_control_gap, length_controlled_win_rate, lengths_overlap
 from .means import student_t
 from .multiplicity import benjamini_hochberg, holm
+from .pairwise import pairwise_differences
 from .power import detectable_mean, detectable_rate_difference, detectable_win_rate, prompts_needed
-from .ranking import NotConnected, Ranking, Standing, rank_models
+from .ranking import NotConnected, Ranking, Standing, rank_models, strength_estimates
 from .rates import clopper_pearson, rate_difference_interval, rate_interval, wilson
 from .resampling import replicates
 from .reward_models import (
@@ -78,6 +79,7 @@ __all__ = [
     "mcnemar",
     "negative_log_likelihood",
     "paired_difference",
+    "pairwise_differences",
     "pearson",
     "percentile",
     "preference_probability",
@@ -93,6 +95,7 @@ __all__ = [
     "signed_confidence",
     "spearman",
     "standard_error",
+    "strength_estimates",
     "student_t",
     "wilson",
 ]

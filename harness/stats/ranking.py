@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import StageError
+from ..records import Estimate
 from .bradley_terry import bradley_terry, components, penalised, strongly_connected, unbounded
 from .clusters import ROUNDING, Clusters, Floats, Indices
 
@@ -27,8 +28,8 @@ class NotConnected(StageError):
 class Standing:
     """One model's place. `strength` is in logits, with the mean of all models at 0; limits are None where unbounded.
 
-    `rank` 1 is the best. `rank_low` to `rank_high` are the ranks that the comparisons leave open. `groups` number the sets
-    of neighbours in the ranking in which no two models can be told apart; a model may stand in several.
+    `rank` 1 is the best. `rank_low` to `rank_high` are the ranks that the comparisons leave open. `groups` are letters, of
+    the sets of neighbours in the ranking in which no two models can be told apart; a model may stand in several.
     """
 
     model: str
@@ -39,7 +40,7 @@ class Standing:
     rank: int
     rank_low: int
     rank_high: int
-    groups: tuple[int, ...]
+    groups: tuple[str, ...]
     unbounded: Literal["above", "below"] | None
 
 
@@ -123,7 +124,7 @@ def rank_models(
                 rank=rank,
                 rank_low=1 + int(better[:, i].sum()),
                 rank_high=m - int(better[i].sum()),
-                groups=tuple(number for number, (start, stop) in enumerate(groups, 1) if start < rank <= stop),
+                groups=tuple(_letter(number) for number, (start, stop) in enumerate(groups, 1) if start < rank <= stop),
                 unbounded=open_sides[i],
             )
         )
@@ -188,3 +189,37 @@ def _groups(better: np.ndarray) -> list[tuple[int, int]]:
             runs.append((start, stop))
             reach = stop
     return runs
+
+
+def _letter(number: int) -> str:
+    """1 as a, 26 as z, 27 as aa."""
+    text = ""
+    while number:
+        number, rest = divmod(number - 1, 26)
+        text = chr(ord("a") + rest) + text
+    return text
+
+
+def strength_estimates(ranking: Ranking, judge: str, suite: str, seed: int) -> list[Estimate]:
+    """The strengths that are finite as estimates: `bradley-terry`, in logits from the mean of all models."""
+    return [
+        Estimate(
+            model=each.model,
+            metric="bradley-terry",
+            judge=judge,
+            suite=suite,
+            value=each.strength,
+            standard_error=each.standard_error,
+            low=each.low,
+            high=each.high,
+            level=ranking.level,
+            n=ranking.comparisons,
+            clusters=ranking.clusters,
+            method="percentile-penalised" if ranking.penalised else "percentile",
+            unit="logits",
+            seed=seed,
+            resamples=ranking.resamples,
+        )
+        for each in ranking.standings
+        if each.low is not None and each.high is not None
+    ]
