@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -85,7 +85,7 @@ def _read(file: str) -> list[Judged]:
     from ..evaluation.annotations import read_judged
 
     if file == "-":
-        return read_judged("standard input", io.BufferedReader(sys.stdin.buffer))
+        return read_judged("standard input", io.BufferedReader(cast(io.RawIOBase, sys.stdin.buffer)))
     try:
         with Path(file).open("rb") as opened:
             return read_judged(file, opened)

@@ -48,7 +48,7 @@ def length_controlled_win_rate(
         lengths = np.where(spread > 0, np.tanh(differences / spread), np.where(differences == 0, 0.0, np.nan))
     features = [np.ones_like(lengths), lengths, *([] if difficulties is None else [difficulties])]
     design = np.stack(features, axis=-2)
-    undefined = np.isnan(lengths).any(axis=-1)
+    undefined = np.asarray(np.isnan(lengths).any(axis=-1))
     design = np.where(undefined[..., None, None], 0.0, design)
     targets, weights = preferences, np.ones(preferences.shape[-1])
     if anchor is not None:

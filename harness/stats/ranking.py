@@ -95,7 +95,7 @@ def rank_models(
     # A model against itself says nothing of strengths.
     kept = winner != loser
     cells, amounts = _cells(m, winner[kept], loser[kept], values[kept])
-    wins = np.bincount(cells, amounts, m * m).reshape(m, m)
+    wins: Floats = np.bincount(cells, amounts, m * m).reshape(m, m).astype(np.float64)
     _require_connection(names, wins)
     open_sides = unbounded(wins)
     separated = any(open_sides)
