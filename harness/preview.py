@@ -51,7 +51,8 @@ class Preview:
             yield f"  judges: {judges}; metrics: {', '.join(evaluate.metrics)}"
             for name, suite in evaluate.suites.items():
                 rows = load_suite(name, suite, self.data, self.graph.document.folder).rows
-                yield f"  suite {name}: {_power([row.root or row.id for row in rows], evaluate.bootstrap.level)}"
+                power = _power([row.root or row.id for row in rows], evaluate.bootstrap.level) if self.graph.judges else ""
+                yield f"  suite {name}: {len(rows)} prompts{power}"
 
     def cached(self) -> dict[str, Artifact]:
         """The models that the store has already, by stage; what builds on one that it has not is not there either."""
@@ -133,19 +134,16 @@ def _marked(tokenizer: Any, ids: Sequence[int], start: int) -> str:
 
 
 def _power(roots: Sequence[str], level: float) -> str:
-    """How many prompts there are, and which win rate they can tell from ½; siblings are taken for copies."""
+    """Which win rate the prompts of these roots can tell from ½; siblings are taken for copies."""
     from . import stats
 
     clusters = stats.Clusters.of(roots)
     independent = stats.copies_size(clusters)
-    worth = f", worth at least {independent:.0f} independent ones" if clusters.count < clusters.n else ""
+    worth = f", worth at least {independent:.3g} independent ones" if clusters.count < clusters.n else ""
     far = stats.detectable_win_rate(independent, level=level, power=POWER)
-    found = (
-        "too few to tell any win rate from 0.5"
-        if far is None
-        else f"a win rate of at least 0.5 ± {far:.2g} would be found with power {POWER:g}"
-    )
-    return f"{clusters.n} prompts{worth}: {found}"
+    if far is None:
+        return f"{worth}: too few to tell any win rate from 0.5"
+    return f"{worth}: a win rate of at least 0.5 ± {far:.2g} would be found with power {POWER:g}"
 
 
 def preview(graph: Graph, store: Path) -> Preview:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness import Estimate, Measure, Observation, Score
-from harness.evaluation.estimates import agreement, make_estimates
+from harness.evaluation.estimates import adjusted, agreement, make_estimates
 from harness.plan.model import Bootstrap
 
 BOOTSTRAP = Bootstrap(resamples=200)
@@ -52,6 +52,47 @@ def test_candidates_are_compared_prompt_by_prompt_the_later_one_minus_the_earlie
     assert values == pytest.approx({
         ("dpo", "win-rate", "old"): 0.375, ("ppo", "win-rate", "old"): 0.75, ("ppo", "win-rate-difference", "dpo"): 0.375,
     })  # fmt: skip
+
+
+def compared(preferences: dict[tuple[str, str, str], list[float]]) -> dict[tuple[str, str, str, str | None], Estimate]:
+    """Estimates with adjusted p-values, from preferences by model, judge and suite."""
+    measures = {
+        "win-rate": (Measure(name="win-rate", unit="share of prompts", compare=False, null=0.5), "judgements"),
+        "length": (Measure(name="length", unit="characters"), "samples"),
+    }
+    observations = [
+        each.model_copy(update={"suite": suite})
+        for (model, judge, suite), values in preferences.items()
+        for each in observe(model, "win-rate", values, judge=judge)
+    ]
+    observations += observe("dpo", "length", [1.0, 2.0, 3.0], [0.0, 0.0, 0.0])
+    made = adjusted(make_estimates(observations, measures, "old", BOOTSTRAP, 0), measures)
+    return {(e.model, e.metric, e.suite, e.judge): e for e in made if isinstance(e, Estimate)}
+
+
+def test_comparisons_of_one_judge_on_one_suite_are_adjusted_together() -> None:
+    """Wins of 10 against 0, and of 8 against 2; the candidates differ on two prompts, both times the same way."""
+    found = compared({("dpo", "j", "s"): [1.0] * 10, ("ppo", "j", "s"): [1.0] * 8 + [0.0] * 2})
+    dpo, ppo, difference = (
+        found["dpo", "win-rate", "s", "j"], found["ppo", "win-rate", "s", "j"], found["ppo", "win-rate-difference", "s", "j"],
+    )  # fmt: skip
+    # 2 / 2¹⁰; 2 · (1 + 10 + 45) / 2¹⁰; 2 / 2².
+    assert (dpo.p_value, ppo.p_value, difference.p_value) == pytest.approx((2 / 1024, 112 / 1024, 0.5))
+    # Holm: the least times three, the next times two, the last by itself.
+    assert (dpo.p_adjusted, ppo.p_adjusted, difference.p_adjusted) == pytest.approx((6 / 1024, 224 / 1024, 0.5))
+
+
+def test_another_judge_or_suite_is_another_question() -> None:
+    alone = compared({("dpo", "j", "s"): [1.0] * 10})
+    beside = compared({("dpo", "j", "s"): [1.0] * 10, ("dpo", "k", "s"): [1.0] * 9 + [0.0], ("dpo", "j", "t"): [0.0] * 10})
+    key = ("dpo", "win-rate", "s", "j")
+    assert alone[key].p_adjusted == beside[key].p_adjusted == alone[key].p_value == pytest.approx(2 / 1024)
+
+
+def test_what_compares_no_preferences_is_not_adjusted() -> None:
+    length = compared({("dpo", "j", "s"): [1.0] * 10})["dpo", "length", "s", None]
+    assert length.p_value is not None
+    assert length.p_adjusted is None
 
 
 def test_a_reward_model_is_compared_with_the_rule_that_its_measure_names() -> None:

@@ -8,6 +8,7 @@ from harness_reports import text
 from harness_reports.answers import shuffled
 from harness_reports.curves import POINTS, training_curves
 from harness_reports.facts import Facts
+from harness_reports.results import details
 
 from harness.records import Message, PairScore
 from harness.rundir import Scalar
@@ -57,6 +58,16 @@ def pair(margin: float) -> PairScore:
         chosen_score=margin,
         rejected_score=0.0,
     )
+
+
+def test_every_number_says_how_often_it_was_resampled_and_what_is_left_of_its_p_value() -> None:
+    estimates = [
+        estimate("ppo", "length", 9.0, 8.0, 10.0, method="bca", resamples=3333),
+        win_rate("ppo", 0.6, 0.52, 0.68, method="wilson", p_value=0.02, p_adjusted=0.06),
+    ]
+    resampled, rate = details(Facts(run={}, lock={}, estimates=estimates))
+    assert (resampled.method, resampled.p_adjusted) == ("bca, 3,333 resamples", "–")
+    assert (rate.method, rate.p_value, rate.p_adjusted) == ("wilson", "0.02", "0.06")
 
 
 def test_splits_share_a_panel_and_what_is_no_measure_is_left_out() -> None:

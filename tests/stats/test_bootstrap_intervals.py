@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.stats import Clusters, TooFewPrompts, bca, pearson, standard_error
+from harness.stats import Clusters, TooFewPrompts, bca, pearson, percentile, replicates, standard_error
 from harness.stats.resampling import _refit
 
 # Hesterberg's expansion for 40 values: t_39 = 2.022691 (any table), 2.022691 · sqrt(40 / 39) = 2.048459, and the normal
@@ -30,6 +30,30 @@ def test_agrees_with_scipy_on_independent_values() -> None:
     assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.1 * error)
     assert ours.standard_error == pytest.approx(error)
     assert ours.method == "bca"
+
+
+def test_bias_is_corrected_as_scipy_does() -> None:
+    """A standard deviation with n in its denominator is too small in most resamples: BCa shifts its limits up."""
+    values = np.random.default_rng(3).exponential(size=40)
+    ours = bca(values[None], Clusters.of(range(40)), lambda x: x.std(axis=-1), resamples=100_000, seed=1)
+    theirs = stats.bootstrap(
+        (values,), np.std, n_resamples=100_000, confidence_level=EXPANDED_40, method="BCa", rng=np.random.default_rng(2)
+    )
+    plain = percentile(values[None], Clusters.of(range(40)), lambda x: x.std(axis=-1), resamples=100_000, seed=1)
+    assert ours.standard_error is not None
+    near = 0.1 * ours.standard_error
+    assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval), abs=near)
+    assert ours.low > plain.low + near
+    assert plain.method == "percentile"
+
+
+def test_percentiles_are_the_replicates_quantiles() -> None:
+    values, clusters = np.random.default_rng(3).exponential(size=(1, 40)), Clusters.of(range(40))
+    found = replicates(values, clusters, resamples=3000, seed=5)
+    interval = percentile(values, clusters, resamples=3000, seed=5)
+    expected = np.quantile(found, [(1 - EXPANDED_40) / 2, (1 + EXPANDED_40) / 2])
+    assert (interval.low, interval.high) == pytest.approx(tuple(expected), abs=1e-6)
+    assert interval.resamples == 3000
 
 
 def test_skewed_values_have_a_skewed_interval() -> None:

@@ -33,6 +33,11 @@ def test_fishers_maize() -> None:
     assert sign_flip(MAIZE, Clusters.of(range(15))) == pytest.approx(2 * 863 / 2**15)
 
 
+def test_ties_do_not_use_up_the_enumeration() -> None:
+    values = np.concatenate([MAIZE, np.zeros(20)])
+    assert sign_flip(values, Clusters.of(range(35))) == pytest.approx(2 * 863 / 2**15)
+
+
 def test_agrees_with_scipy() -> None:
     values = np.random.default_rng(3).normal(0.4, 1, size=10)
     expected = stats.permutation_test(

@@ -43,6 +43,8 @@ def test_a_handful_of_prompts_finds_nothing() -> None:
     assert detectable_win_rate(3) is None
     assert detectable_win_rate(4) == pytest.approx(0.5, abs=0.02)
     assert detectable_rate_difference(3, 0.3) is None
+    # The squared equation has a solution, 0.484, on the wrong side: 0.484 · √2 is less than 1.96 · 0.5.
+    assert detectable_win_rate(2, power=0.99) is None
 
 
 def test_the_power_of_a_win_rate_is_what_it_says() -> None:

@@ -101,6 +101,19 @@ def test_difference_of_rates_by_hand() -> None:
     assert interval.method == "agresti-min"
 
 
+def test_clustered_difference_of_rates_by_hand() -> None:
+    # Four roots of two, sums 2, 1, 0, -1: mean 1/4, clustered variance 4/3 · (2.25 + 0.25 + 0.25 + 2.25) / 64 = 5/48.
+    # Variance of a value: (3 · 0.5625 + 4 · 0.0625 + 1.5625) / 7 = 1/2, so deff = (5/48) / (1/16) = 5/3 and 8 are worth 4.8;
+    # t_7 = 2.364624 and t_3 = 3.182446 (any table).
+    differences, clusters = np.array([1.0, 1, 1, 0, 0, 0, 0, -1]), Clusters.of("aabbccdd")
+    size = 4.8 * (2.364624 / 3.182446) ** 2
+    up, down = (3 / 8 * size + 0.5) / (size + 2), (1 / 8 * size + 0.5) / (size + 2)
+    half = 1.959964 * ((up + down - (up - down) ** 2) / (size + 2)) ** 0.5
+    interval = rate_difference_interval(differences, clusters)
+    assert (interval.low, interval.high) == pytest.approx((up - down - half, up - down + half), abs=1e-5)
+    assert interval.standard_error == pytest.approx((5 / 48) ** 0.5)
+
+
 def test_models_that_agree_everywhere_may_still_differ() -> None:
     interval = rate_difference_interval(np.zeros(30), Clusters.of(range(30)))
     assert interval.high == pytest.approx(1.959964 * (1 / 32 / 32) ** 0.5, abs=1e-6)
