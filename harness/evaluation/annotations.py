@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from ..errors import UsageError
-from ..records import Order, Probability, Record
+from ..records import Judgement, Probability, Record
 from .json_elements import elements
 
 UNNAMED = "unnamed"
@@ -46,7 +46,10 @@ class Judged:
 
 
 class JudgementLine(Record):
-    """A judgement as the design has it, where all but the names and the preference may be left out; `root` may be given."""
+    """What is read of a judgement line: all but the names and the preference may be left out, `root` may be added.
+
+    The other fields of a judgement are allowed and not looked at; any else is an error, for it may be a misspelt one.
+    """
 
     prompt_id: str
     candidate: str
@@ -55,12 +58,8 @@ class JudgementLine(Record):
     suite: str = UNNAMED
     judge: str = UNNAMED
     root: str | None = None
-    category: str | None = None
-    orders: tuple[Order, ...] = ()
-    reason: str | None = None
     candidate_length: int | None = Field(default=None, ge=0)
     baseline_length: int | None = Field(default=None, ge=0)
-    cost: Any = None
 
 
 def read_judged(name: str, file: BufferedReader) -> list[Judged]:
@@ -101,13 +100,14 @@ def refuse_repeats(rows: list[Judged]) -> None:
 
 
 def _line(where: str, value: dict[str, Any]) -> Judged:
+    fields, ignored = JudgementLine.model_fields, Judgement.model_fields
     preference = value.get("preference")
     if isinstance(preference, float) and math.isnan(preference):
         value = {**value, "preference": None}
     try:
         if isinstance(preference, bool | str):
             raise UsageError(f"{where}: preference: expected a number from 0 to 1 or null, not {preference!r}")
-        line = JudgementLine.model_validate(value)
+        line = JudgementLine.model_validate({key: value[key] for key in value if key in fields or key not in ignored})
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}; {EXPECTED}") from None
@@ -145,13 +145,13 @@ class _AlpacaReader:
         if not isinstance(baseline, str) or not isinstance(candidate, str):
             raise UsageError(f"{where}: generator_1, generator_2: expected names")
         asked = f"item {len(self.rows)}" if instruction is None else self.texts.setdefault(instruction, instruction)
+        # The data sets that a set is made of may share an instruction.
+        prompt = judge, asked, str(value.get("dataset"))
         answers = hash(first), hash(second)
-        key = (judge, asked, baseline, candidate, *answers)
+        key = (*prompt, baseline, candidate, *answers)
         # The same answers the other way round, with the models' names swapped too, or left where they stood.
-        for turned in (
-            (judge, asked, candidate, baseline, *answers[::-1]),
-            (judge, asked, baseline, candidate, *answers[::-1]),
-        ):
+        for names in ((candidate, baseline), (baseline, candidate)):
+            turned = (*prompt, *names, *answers[::-1])
             if turned != key and turned in self.rows:
                 self._collapse(where, turned, preference)
                 return

@@ -103,7 +103,7 @@ def rank_models(
 
     resamples = min(resamples, max(FEWEST_RESAMPLES, DRAWN // max(clusters.count, 4 * m * m)))
     drawn = _drawn_wins(m, np.tile(clusters.index[kept], 2), clusters.count, cells, amounts, resamples, seed)
-    loose = np.full(len(drawn), True) if separated else ~strongly_connected(drawn)
+    loose = ~strongly_connected(drawn)
     drawn[loose] = penalised(drawn[loose], wins)
     replicates = bradley_terry(drawn)
 

@@ -73,7 +73,7 @@ def estimates(document: Any) -> dict[tuple[str, str], Any]:
 
 def test_alpaca_eval_annotations(command: Command) -> None:
     # AlpacaEval: 1 the baseline, 2 the candidate, 0 and 1.5 a tie, null and NaN left out.
-    preferences = [2, 2, 1, 1.5, 0, 1.8, None, 1.25, math.nan, 2]
+    preferences = [2, 2, 1, 1.5, 0, 1.8, None, 1.45, math.nan, 2]
     write("annotations.json", [annotation(*each) for each in enumerate(preferences)], array=True)
     document = analysed(command, "annotations.json")
     (counts,) = document["counts"]
@@ -81,7 +81,7 @@ def test_alpaca_eval_annotations(command: Command) -> None:
         "judge": "judge", "suite": "alpaca-eval", "model": "mine", "baseline": "gpt4", "judgements": 10,
         "wins": 4, "ties": 2, "losses": 2, "nulls": 2,
     }  # fmt: skip
-    values = [1, 1, 0, 0.5, 0.5, 0.8, 0.25, 1]
+    values = [1, 1, 0, 0.5, 0.5, 0.8, 0.45, 1]
     mean = sum(values) / 8
     error = math.sqrt(sum((each - mean) ** 2 for each in values) / 7 / 8)  # pandas' sem, which AlpacaEval prints
     found = estimates(document)
@@ -152,6 +152,19 @@ def test_an_instruction_that_a_set_holds_twice_is_two_prompts_of_one_cluster(com
     rows = [annotation(n, 1 + n % 2, instruction=f"question {n // 2}") for n in range(20)]
     found = estimates(analysed(command, write("twice.json", rows, array=True)))["mine", "win-rate"]
     assert (found["n"], found["clusters"]) == (20, 10)
+
+
+def test_data_sets_may_share_an_instruction_and_its_answers(command: Command) -> None:
+    rows = [annotation(0, 1 + n / 2, dataset=name) for n, name in enumerate(("koala", "vicuna", "oasst"))]
+    rows.append(annotation(1, 2))
+    found = estimates(analysed(command, write("twice.json", rows, array=True)))["mine", "win-rate"]
+    assert (found["value"], found["n"], found["clusters"]) == ((0 + 0.5 + 1 + 1) / 4, 4, 2)
+
+
+def test_the_other_fields_of_a_judgement_are_allowed(command: Command) -> None:
+    orders = [{"first": "candidate", "preference": 1.0}, {"first": "baseline", "preference": 0.0}]
+    rows = [line(str(n), n % 2, orders=orders, reason=None, cost=0.01) for n in range(4)]
+    assert analysed(command, write("lines.jsonl", rows))["counts"][0]["judgements"] == 4
 
 
 def test_annotations_without_their_texts_and_names(command: Command) -> None:
