@@ -341,9 +341,10 @@ class Measure:
     """One number that a metric gives, under the name that estimates and gates use.
 
     `statistic` maps observations to the number where it is not their mean: it gets the observed values, shape
-    (..., n), and returns shape (...). `compare` adds the paired difference from the baseline. `better` says which direction
-    is good, where one is. `null` is the value that means "no difference"; an exact sign test against it is added. `against`
-    names the rule that a reward model is compared with, where observations hold its value. `instrument` names what reads the
+    (..., n), then one such array for each of the observations' covariates, and returns shape (...). `compare` adds the
+    paired difference from the baseline. `better` says which direction is good, where one is. `null` is the value that means
+    "no difference"; an exact sign test against it is added. `against` names the rule that a reward model is compared with,
+    where observations hold its value. `instrument` names what reads the
     answers, where it is fallible and the metric's `validate` says how often it is right.
     """
 
@@ -354,7 +355,7 @@ class Measure:
     null: float | None = None
     against: str | None = None
     instrument: str | None = None
-    statistic: Callable[[np.ndarray], np.ndarray] | None = None
+    statistic: Callable[..., np.ndarray] | None = None
 
 
 class Metric(Component):

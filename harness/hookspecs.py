@@ -106,6 +106,14 @@ def harness_run_finish(run: RunFolder, say: Callable[[str], None]) -> None:
     """The run folder is whole, also after a failure. The built-in report is written here. `say` tells the user a line."""
 
 
+@hookspec(firstresult=True)
+def harness_render_analysis(analysis: Mapping[str, Any]) -> str | None:
+    """Render what `harness analyze -o` writes: one HTML page, from the document that its --json prints.
+
+    The first plugin that returns a page has done it; None passes it on. Escape names and notes: they come from the files.
+    """
+
+
 @hookspec
 def harness_report_sections(run: RunFolder) -> Sequence[tuple[str, str]]:  # type: ignore[empty-body]
     """Return extra sections of the report: a title, and HTML. Escape what comes from a model: it is untrusted."""

@@ -184,6 +184,8 @@ class Observation(Record):
     """One metric's value for one model on one prompt, and the baseline's value on the same prompt where it has one.
 
     `baseline` is the model that a judgement compared with; null where the value is of the model alone.
+    `covariates` are further numbers that a fitted statistic needs of the prompt, such as a difference of lengths, and
+    `baseline_covariates` those that go with the baseline's value.
     """
 
     prompt_id: str
@@ -195,6 +197,8 @@ class Observation(Record):
     baseline: str | None = None
     value: float
     baseline_value: float | None = None
+    covariates: tuple[float, ...] = ()
+    baseline_covariates: tuple[float, ...] = ()
 
 
 class Estimate(Record):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import harness
@@ -19,6 +19,14 @@ def harness_run_finish(run: RunFolder, say: Callable[[str], None]) -> None:
     from .render import write_report
 
     say(f"report: {write_report(run)}")
+
+
+@harness.hookimpl(trylast=True)
+def harness_render_analysis(analysis: Mapping[str, Any]) -> str:
+    """The page that `harness analyze -o` writes."""
+    from .analysis import render_analysis
+
+    return render_analysis(analysis)
 
 
 @harness.hookimpl

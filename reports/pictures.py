@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.stats import lengths_overlap
 
 from . import charts
 from .judges import standings
@@ -49,7 +53,22 @@ def win_rates(facts: Facts) -> Picture | None:
     )
     if len(found) > MOST_ROWS:
         caption += f" {len(found) - MOST_ROWS} more are in the tables."
-    return Picture(svg, caption)
+    return Picture(svg, " ".join([caption, *_extrapolated(facts)]))
+
+
+def _extrapolated(facts: Facts) -> Iterator[str]:
+    """A sentence for each length-controlled win rate for which there are hardly any answers of equal lengths."""
+    lengths: dict[tuple[str, str], dict[str, float]] = {}
+    for each in facts.observations:
+        if each.metric == "length-controlled-win-rate" and each.covariates:
+            lengths.setdefault((each.model, each.suite), {})[each.prompt_id] = each.covariates[0]
+    for (model, suite), differences in lengths.items():
+        if not lengths_overlap(np.array([*differences.values()])):
+            side = "longer" if sum(differences.values()) > 0 else "shorter"
+            yield (
+                f"Nearly all answers of `{model}` on `{suite}` are {side} than the baseline's, so its length-controlled win rate "
+                "is an extrapolation."
+            )
 
 
 def kl_against_win_rate(facts: Facts) -> tuple[Picture, ...]:

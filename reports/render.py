@@ -29,7 +29,12 @@ def write_report(run: RunFolder, output: Path | None = None) -> Path:
 
 def render(view: View) -> str:
     """The report as HTML. Everything is escaped but the charts and other plugins' sections."""
-    return _environment().get_template("report.html.j2").render(view=view)
+    return page("report.html.j2", view=view)
+
+
+def page(template: str, **values: object) -> str:
+    """One of the pages as HTML."""
+    return _environment().get_template(template).render(**values)
 
 
 def prose(text: str) -> Markup:

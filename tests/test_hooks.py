@@ -42,7 +42,11 @@ def {name}({arguments}):
     return {result}
 
 """
-RESULTS = {"harness_run_stage": "None", "harness_report_sections": '[("Of a plugin", "<p>a section of its own</p>")]'}
+RESULTS = {
+    "harness_run_stage": "None",
+    "harness_render_analysis": "None",
+    "harness_report_sections": '[("Of a plugin", "<p>a section of its own</p>")]',
+}
 PLAN = """\
 name: hooks
 base: {type: tiny, hidden_size: 8, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 8, vocab_size: 300}
@@ -105,7 +109,7 @@ def test_every_hook_is_called_with_what_it_documents(recorder: Any, tmp_path: Pa
     arguments = ["run", str(plan), "--out", str(tmp_path / "out"), "--store", str(tmp_path / "store")]
     assert cli.cli.main(arguments, standalone_mode=False) == 0
 
-    assert {name for name, _ in recorder.calls} == set(HOOKS)
+    assert {name for name, _ in recorder.calls} == set(HOOKS) - {"harness_render_analysis"}
     assert seen(recorder, "harness_commands")[0]["cli"] is cli.cli
     assert isinstance(seen(recorder, "harness_configure")[0]["session"], Session)
     assert isinstance(seen(recorder, "harness_check_plan")[0]["plan"], Plan)
@@ -185,3 +189,15 @@ def test_autoload_can_be_switched_off(recorder: Any, monkeypatch: pytest.MonkeyP
     assert "recorder" in {plugin.name for plugin in open_session().plugins.found}
     monkeypatch.setenv("HARNESS_DISABLE_PLUGIN_AUTOLOAD", "1")
     assert "recorder" not in {plugin.name for plugin in open_session().plugins.found}
+
+
+def test_the_page_of_an_analysis_is_asked_of_every_plugin_first(recorder: Any, tmp_path: Path) -> None:
+    line = '{"prompt_id": "p", "candidate": "dpo", "baseline": "sft", "preference": 1}'
+    (tmp_path / "lines.jsonl").write_text(line, encoding="utf-8")
+    arguments = ["analyze", str(tmp_path / "lines.jsonl"), "-o", str(tmp_path / "page.html")]
+    cli.cli.main(arguments, standalone_mode=False)
+    (asked,) = seen(recorder, "harness_render_analysis")
+    assert asked["analysis"]["counts"][0]["wins"] == 1
+    assert (
+        (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    )  # the built-in one, tried last

@@ -14,6 +14,7 @@ import click
 from ..errors import HarnessError, Interrupted
 
 COMMANDS = {
+    "analyze": "Win rates, differences and a ranking from judgements of elsewhere.",
     "ask": "Answer a prompt with every model of a run, side by side.",
     "check": "Validate a plan; print its stages and what is in the store.",
     "init": "Write a plan to start from.",

@@ -19,13 +19,17 @@ from __future__ import annotations
 
 from .best_of_n import best_of_n, best_of_n_kl
 from .bootstrap import bca, percentile
+from .bradley_terry import bradley_terry
 from .clusters import Clusters, TooFewPrompts, copies_size, effective_size, standard_error
 from .estimates import estimate, estimate_columns, paired_difference
 from .fitted import expected_calibration_error, pearson, spearman
 from .intervals import Interval
+from .length_control import Anchor, anchored, length_control_gap, length_controlled_win_rate, lengths_overlap
 from .means import student_t
 from .multiplicity import benjamini_hochberg, holm
+from .pairwise import pairwise_differences
 from .power import detectable_mean, detectable_rate_difference, detectable_win_rate, prompts_needed
+from .ranking import NotConnected, Ranking, Standing, rank_models, strength_estimates
 from .rates import clopper_pearson, rate_difference_interval, rate_interval, wilson
 from .resampling import replicates
 from .reward_models import (
@@ -42,14 +46,20 @@ from .reward_models import (
 from .significance import mcnemar, sign_flip, sign_test
 
 __all__ = [
+    "Anchor",
     "Clusters",
     "Interval",
+    "NotConnected",
+    "Ranking",
     "ReliabilityBin",
+    "Standing",
     "TooFewPrompts",
+    "anchored",
     "bca",
     "benjamini_hochberg",
     "best_of_n",
     "best_of_n_kl",
+    "bradley_terry",
     "brier",
     "clopper_pearson",
     "copies_size",
@@ -63,13 +73,18 @@ __all__ = [
     "expected_calibration_error",
     "fit_temperature",
     "holm",
+    "length_control_gap",
+    "length_controlled_win_rate",
+    "lengths_overlap",
     "mcnemar",
     "negative_log_likelihood",
     "paired_difference",
+    "pairwise_differences",
     "pearson",
     "percentile",
     "preference_probability",
     "prompts_needed",
+    "rank_models",
     "rate_difference_interval",
     "rate_interval",
     "reliability",
@@ -80,6 +95,7 @@ __all__ = [
     "signed_confidence",
     "spearman",
     "standard_error",
+    "strength_estimates",
     "student_t",
     "wilson",
 ]

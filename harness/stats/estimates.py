@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..records import Estimate, Observation
-from .bootstrap import bca
+from .bootstrap import bca, percentile
 from .clusters import Clusters, Floats, TooFewPrompts
 from .intervals import Interval
 from .means import FEW_CLUSTERS, student_t
@@ -26,11 +26,12 @@ RATE_UNITS = ("share", "rate", "probability", "proportion", "fraction")
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are made: their level, how often to resample, and the seed of it."""
+    """How intervals are made: their level, how often to resample, the seed of it, and whether BCa or percentiles."""
 
     level: float
     resamples: int
     seed: int
+    corrected: bool = True
 
 
 def estimate(
@@ -65,11 +66,15 @@ def estimate(
     columns, null = values[None], measure.null
     statistic: Callable[..., Any] | None = measure.statistic
     rate: Literal["rate", "difference"] | None = "rate" if _is_rate(values, measure.unit) else None
+    if statistic is not None:
+        columns = _columns(values, [o.covariates for o in used])
     if paired:
         others = np.array([o.baseline_value for o in paired], dtype=np.float64)
-        columns, null = (values - others)[None], 0.0
-        if measure.statistic is not None:
-            columns, statistic = np.stack([values, others]), _difference(measure.statistic)
+        if statistic is None:
+            columns, null = (values - others)[None], 0.0
+        else:
+            columns = np.concatenate([columns, _columns(others, [o.baseline_covariates for o in paired])])
+            statistic = _difference(statistic)
         both = np.concatenate([values, others])
         rate = "difference" if np.isin(both, (0, 1)).all() and _is_rate(both, measure.unit) else None
     return _estimate(
@@ -108,12 +113,16 @@ def paired_difference(
     one, other = _common(first), _common(second)
     if (one.metric, one.judge, one.suite) != (other.metric, other.judge, other.suite):
         raise ValueError("a paired difference needs observations of one metric, judge and suite")
-    others = {o.prompt_id: o.value for o in second}
+    others = {o.prompt_id: o for o in second}
     if len(others) < len(second) or len({o.prompt_id for o in first}) < len(first):
         raise ValueError("a prompt is observed twice")
     name = f"{measure.name}-difference"
     pairs = [
-        o.model_copy(update={"metric": name, "baseline_value": others[o.prompt_id]}) for o in first if o.prompt_id in others
+        mine.model_copy(
+            update={"metric": name, "baseline_value": its.value, "baseline_covariates": its.covariates},
+        )
+        for mine in first
+        if (its := others.get(mine.prompt_id)) is not None
     ]
     if not pairs:
         raise TooFewPrompts(
@@ -136,11 +145,13 @@ def estimate_columns(
     level: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
+    corrected: bool = True,
 ) -> Estimate:
     """The estimate of a statistic that needs several numbers of each prompt, such as a correlation.
 
     `columns` (k, n) holds k numbers for each of n observations, `roots` (n,) their clusters. `statistic` gets the k
-    columns, each of shape (..., n'), and returns shape (...); it is refitted for every resample of whole clusters.
+    columns, each of shape (..., n'), and returns shape (...); it is refitted for every resample of whole clusters. Not
+    `corrected`, the interval is the percentiles, which saves the refits of BCa's jackknife.
     Raises TooFewPrompts where no interval exists, and ValueError for shapes that do not fit.
     """
     table = np.atleast_2d(np.asarray(columns, dtype=np.float64))
@@ -153,7 +164,7 @@ def estimate_columns(
         statistic,
         rate=None,
         null=None,
-        bootstrap=Bootstrap(level, resamples, seed),
+        bootstrap=Bootstrap(level, resamples, seed, corrected),
         names=names,
     )
 
@@ -200,7 +211,8 @@ def _interval(
         return (rate_interval if rate == "rate" else rate_difference_interval)(columns[0], clusters, bootstrap.level)
     if statistic is None and clusters.count < FEW_CLUSTERS:
         return student_t(columns[0], clusters, bootstrap.level)
-    return bca(columns, clusters, statistic, level=bootstrap.level, resamples=bootstrap.resamples, seed=bootstrap.seed)
+    make = bca if bootstrap.corrected else percentile
+    return make(columns, clusters, statistic, level=bootstrap.level, resamples=bootstrap.resamples, seed=bootstrap.seed)
 
 
 def _common(observations: Sequence[Observation]) -> Observation:
@@ -218,5 +230,13 @@ def _is_rate(values: Floats, unit: str) -> bool:
     return both or (unit.startswith(RATE_UNITS) and bool(values.min() >= 0) and bool(values.max() <= 1))
 
 
-def _difference(statistic: Callable[[Floats], Any]) -> Callable[[Floats, Floats], Any]:
-    return lambda values, others: statistic(values) - statistic(others)
+def _columns(values: Floats, covariates: Sequence[Sequence[float]]) -> Floats:
+    """The values (n,) and the covariates of each as columns (1 + k, n)."""
+    if len({len(each) for each in covariates}) > 1:
+        raise ValueError("observations differ in how many covariates they have")
+    return np.vstack([values, np.array(covariates, dtype=np.float64).T]) if covariates[0] else values[None]
+
+
+def _difference(statistic: Callable[..., Any]) -> Callable[..., Any]:
+    """The statistic of the first half of the columns less that of the second half."""
+    return lambda *columns: statistic(*columns[: len(columns) // 2]) - statistic(*columns[len(columns) // 2 :])

@@ -18,6 +18,7 @@ def harness_metrics() -> list[type[Metric]]:
     from .helpfulness import Helpfulness
     from .kl import KL
     from .length import Length
+    from .length_controlled_win_rate import LengthControlledWinRate
     from .likelihood import ChosenLikelihood
     from .retention import Retention
     from .reward import Reward
@@ -29,6 +30,7 @@ def harness_metrics() -> list[type[Metric]]:
     return [
         WinRate,
         AnsweredWinRate,
+        LengthControlledWinRate,
         Reward,
         KL,
         Safety,

@@ -12,11 +12,16 @@ BOOTSTRAP = Bootstrap(resamples=200)
 
 
 def observe(
-    model: str, metric: str, values: list[float], others: list[float] | None = None, baseline: str | None = None
+    model: str,
+    metric: str,
+    values: list[float],
+    others: list[float] | None = None,
+    baseline: str | None = None,
+    judge: str | None = "j",
 ) -> list[Observation]:
     return [
         Observation(
-            prompt_id=f"p{number}", root=f"p{number}", suite="s", model=model, metric=metric, judge=baseline and "j",
+            prompt_id=f"p{number}", root=f"p{number}", suite="s", model=model, metric=metric, judge=baseline and judge,
             baseline=baseline, value=value, baseline_value=others[number] if others else None,
         )
         for number, value in enumerate(values)
@@ -66,7 +71,7 @@ def compared(preferences: dict[tuple[str, str, str], list[float]]) -> dict[tuple
     observations = [
         each.model_copy(update={"suite": suite})
         for (model, judge, suite), values in preferences.items()
-        for each in observe(model, "win-rate", values, judge=judge)
+        for each in observe(model, "win-rate", values, baseline="old", judge=judge)
     ]
     observations += observe("dpo", "length", [1.0, 2.0, 3.0], [0.0, 0.0, 0.0])
     made = adjusted(make_estimates(observations, measures, "old", BOOTSTRAP, 0), measures)

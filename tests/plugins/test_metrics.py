@@ -16,6 +16,7 @@ from harness_plugins.metrics.diversity import Diversity
 from harness_plugins.metrics.helpfulness import Helpfulness, share_beaten
 from harness_plugins.metrics.kl import KL
 from harness_plugins.metrics.length import Length
+from harness_plugins.metrics.length_controlled_win_rate import LengthControlledWinRate
 from harness_plugins.metrics.likelihood import ChosenLikelihood
 from harness_plugins.metrics.refusal import is_refusal
 from harness_plugins.metrics.refusal_answers import labelled_answers
@@ -41,6 +42,7 @@ from harness import (
 )
 from harness.evaluation.estimates import validated
 from harness.plan.model import Bootstrap
+from harness.stats import estimate
 
 REFUSAL = "I'm sorry, but I can't help with that."
 
@@ -63,7 +65,7 @@ def scores(values: Mapping[str, float | None], model: str = "dpo") -> list[Score
     return [Score(prompt_id=key, suite="s", judge="referee", model=model, score=value) for key, value in values.items()]
 
 
-def judgement(prompt_id: str, preference: float | None) -> Judgement:
+def judgement(prompt_id: str, preference: float | None, lengths: tuple[int, int] = (1, 1)) -> Judgement:
     return Judgement(
         prompt_id=prompt_id,
         suite="s",
@@ -71,8 +73,8 @@ def judgement(prompt_id: str, preference: float | None) -> Judgement:
         candidate="dpo",
         baseline="sft",
         preference=preference,
-        candidate_length=1,
-        baseline_length=1,
+        candidate_length=lengths[0],
+        baseline_length=lengths[1],
     )
 
 
@@ -114,9 +116,18 @@ def measure(metric: type[Metric], name: str) -> Any:
 
 
 def test_a_plan_can_name_every_family() -> None:
-    assert {"win-rate", "reward", "kl", "safety", "helpfulness", "diversity", "length", "accuracy", "retention"} <= {
-        each.name for each in metrics.harness_metrics()
-    }
+    assert {
+        "win-rate",
+        "reward",
+        "kl",
+        "safety",
+        "helpfulness",
+        "diversity",
+        "length",
+        "accuracy",
+        "length-controlled-win-rate",
+        "retention",
+    } <= {each.name for each in metrics.harness_metrics()}
 
 
 def test_no_two_measures_share_a_name() -> None:
@@ -160,6 +171,39 @@ def test_the_win_rate_over_answers_leaves_out_what_either_model_refused() -> Non
         ],
     )  # fmt: skip
     assert observed(AnsweredWinRate(), given) == {"answered-win-rate": {"both": (1.0, None)}}
+
+
+def test_the_length_controlled_win_rate_keeps_the_difference_of_lengths_beside_the_preference() -> None:
+    rows = [row("a", root="r"), row("b"), row("c")]
+    judged = [judgement("a", 1.0, (30, 10)), judgement("b", None, (5, 5)), judgement("c", 0.25, (10, 40))]
+    metric = LengthControlledWinRate()
+    found = list(metric.observe(evidence(rows, judge="referee", judgements=judged), metric.Config()))
+    expected = {("a", "r", 1.0, (20.0,)), ("c", "c", 0.25, (-30.0,))}
+    for name in ("length-controlled-win-rate", "length-control-gap"):
+        assert {
+            (each.prompt_id, each.root, each.value, each.covariates) for each in found if each.metric == name
+        } == expected
+
+
+def test_the_length_controlled_win_rate_is_refitted_in_the_bootstrap() -> None:
+    # 24 answers longer by 10 win 3 of 4, 8 shorter by 10 win 1 of 4: two groups at tanh(±10 / s) and two coefficients, so
+    # the fit meets both logits, ±log 3, and gives 1/2 at equal lengths. The raw win rate is (18 + 2) / 32.
+    def rows(longer: int) -> list[Judgement]:
+        lengths = [(20, 10)] * longer + [(10, 20)] * 8
+        wins = ([1.0] * 6 + [0.0] * 2) * (longer // 8) + [1.0] * 2 + [0.0] * 6
+        return [judgement(f"p{n}", value, each) for n, (value, each) in enumerate(zip(wins, lengths, strict=True))]
+
+    metric, judged = LengthControlledWinRate(), rows(24)
+    given = evidence([row(each.prompt_id) for each in judged], judge="referee", judgements=judged)
+    found = list(metric.observe(given, metric.Config()))
+    values = {}
+    for each in metric.measures:
+        made = estimate([o for o in found if o.metric == each.name], each, baseline="sft", resamples=200)
+        values[each.name] = made.value
+        assert (made.n, made.baseline, made.p_value, made.method) == (32, "sft", None, "bca")
+        assert made.low < made.value < made.high
+    assert values["length-controlled-win-rate"] == pytest.approx(0.5, abs=1e-3)
+    assert values["length-control-gap"] == pytest.approx(0.5 - (18 + 2) / 32, abs=1e-3)
 
 
 def test_reward_pairs_the_scores_of_one_prompt() -> None:

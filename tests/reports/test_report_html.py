@@ -16,6 +16,7 @@ from harness_reports import harness_configure, harness_run_finish, sections
 from harness_reports.render import prose, write_report
 
 from harness.errors import UsageError
+from harness.records import Observation, write_records
 from harness.rundir import RunFolder
 
 MakeRun = Callable[..., RunFolder]
@@ -137,6 +138,29 @@ def test_policies_and_reward_models_have_tables_of_their_own(make_run: MakeRun) 
     text = page_of(make_run()).text
     assert "Suite heldout Metric dpo ppo win-rate" in text
     assert "Reward models on hh.valid Metric reward referee accuracy" in text
+
+
+def test_a_win_rate_for_lengths_that_hardly_occur_is_called_an_extrapolation(make_run: MakeRun) -> None:
+    def observed(model: str, difference: float) -> list[Observation]:
+        return [
+            Observation(prompt_id=str(n), root=str(n), suite="heldout", model=model, metric="length-controlled-win-rate",
+                        judge="truth", value=0.5, covariates=(difference if n else -difference,))
+            for n in range(30)
+        ]  # fmt: skip
+
+    found = [
+        estimate(model, "length-controlled-win-rate", 0.6, 0.5, 0.7, judge="truth", baseline="sft")
+        for model in ("dpo", "ppo")
+    ]
+    run = make_run(found)
+    both = [
+        *observed("dpo", 90.0),
+        *(o.model_copy(update={"covariates": (n - 15.0,)}) for n, o in enumerate(observed("ppo", 1.0))),
+    ]
+    write_records(run.path / "observations.jsonl", both)
+    text = page_of(run).text
+    assert "Nearly all answers of dpo on heldout are longer than the baseline's" in text
+    assert "answers of ppo" not in text
 
 
 def test_a_failed_run_says_so_first(make_run: MakeRun) -> None:

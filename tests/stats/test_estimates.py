@@ -142,6 +142,22 @@ def test_a_fitted_statistic_is_fitted_to_each_side() -> None:
     assert made.standard_error > 0
 
 
+def test_covariates_are_further_columns_of_a_fitted_statistic() -> None:
+    weighted = measure(statistic=lambda x, w: (x * w).sum(axis=-1) / w.sum(axis=-1))
+    one = [o.model_copy(update={"covariates": (w,)}) for o, w in zip(observe([1.0, 2, 9]), [1.0, 1, 2], strict=True)]
+    assert estimate(one, weighted, resamples=200).value == (1 + 2 + 18) / 4
+    # The other model has weights of its own, which the difference keeps: (0·2 + 4·1 + 4·1) / 4 = 2.
+    other = [
+        o.model_copy(update={"model": "ppo", "covariates": (w,)})
+        for o, w in zip(observe([0.0, 4, 4]), [2.0, 1, 1], strict=True)
+    ]
+    assert paired_difference(one, other, weighted, resamples=200).value == 21 / 4 - 2
+    # Without a statistic they change nothing.
+    assert estimate(one, measure(), resamples=200) == estimate(observe([1.0, 2, 9]), measure(), resamples=200)
+    with pytest.raises(ValueError, match="covariates"):
+        estimate([*one[:2], observe([1.0, 2, 9])[2]], weighted)
+
+
 def test_two_candidates_by_their_common_prompts() -> None:
     dpo = observe([1.0, 1, 0.5, 1, 0])
     ppo = [o.model_copy(update={"model": "ppo"}) for o in observe([0.0, 1, 0, 0.5])]

@@ -1,0 +1,473 @@
+"""`harness analyze`: both kinds of file, what is counted and collapsed, every kind of bad input, and its size and speed."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+Command = Callable[..., Any]
+
+
+def line(
+    prompt: str, preference: float | None, candidate: str = "dpo", lengths: tuple[int, int] = (10, 8), **fields: Any
+) -> Any:
+    return {
+        "prompt_id": prompt,
+        "suite": "held",
+        "judge": "referee",
+        "candidate": candidate,
+        "baseline": "sft",
+        "preference": preference,
+        "candidate_length": lengths[0],
+        "baseline_length": lengths[1],
+        **fields,
+    }
+
+
+def annotation(number: int, preference: float | None, **fields: Any) -> Any:
+    """As AlpacaEval writes it; the lengths differ from prompt to prompt."""
+    return {
+        "instruction": f"question {number}",
+        "output_1": "a" * (40 + 7 * number % 13),
+        "generator_1": "gpt4",
+        "dataset": "koala",
+        "output_2": "b" * (30 + 11 * number % 29),
+        "generator_2": "mine",
+        "annotator": "judge",
+        "preference": preference,
+        "raw_completion": None,
+        **fields,
+    }
+
+
+def write(name: str, rows: Sequence[Any], array: bool = False) -> str:
+    text = json.dumps(rows) if array else "".join(json.dumps(row) + "\n" for row in rows)
+    Path(name).write_text(text, encoding="utf-8")
+    return name
+
+
+def analysed(command: Command, *arguments: str) -> Any:
+    outcome = command("analyze", *arguments, "--json", "--resamples", "500")
+    assert outcome.status == 0, outcome.err
+    assert outcome.err == ""
+    return json.loads(outcome.out)
+
+
+def estimates(document: Any) -> dict[tuple[str, str], Any]:
+    return {(each["model"], each["metric"]): each for each in document["estimates"]}
+
+
+# --- what it says -----------------------------------------------------------------------------------------------------------
+
+
+def test_alpaca_eval_annotations(command: Command) -> None:
+    # AlpacaEval: 1 the baseline, 2 the candidate, 0 and 1.5 a tie, null and NaN left out.
+    preferences = [2, 2, 1, 1.5, 0, 1.8, None, 1.45, math.nan, 2]
+    write("annotations.json", [annotation(*each) for each in enumerate(preferences)], array=True)
+    document = analysed(command, "annotations.json")
+    (counts,) = document["counts"]
+    assert counts == {
+        "judge": "judge", "suite": "alpaca-eval", "model": "mine", "baseline": "gpt4", "judgements": 10,
+        "wins": 4, "ties": 2, "losses": 2, "nulls": 2,
+    }  # fmt: skip
+    values = [1, 1, 0, 0.5, 0.5, 0.8, 0.45, 1]
+    mean = sum(values) / 8
+    error = math.sqrt(sum((each - mean) ** 2 for each in values) / 7 / 8)  # pandas' sem, which AlpacaEval prints
+    found = estimates(document)
+    assert found["mine", "win-rate"]["value"] == pytest.approx(mean)
+    assert found["mine", "win-rate"]["standard_error"] == pytest.approx(error)
+    assert (found["mine", "win-rate"]["n"], found["mine", "win-rate"]["baseline"]) == (8, "gpt4")
+    raw, controlled = found["mine", "win-rate"]["value"], found["mine", "length-controlled-win-rate"]["value"]
+    assert found["mine", "length-control-gap"]["value"] == pytest.approx(controlled - raw)
+    assert set(document) == {"estimates", "counts", "rankings", "notes"}
+
+
+def test_judgement_lines_clustered_by_root(command: Command) -> None:
+    rows = [line(f"p{n}", (n // 4) % 2, root=f"r{n // 4}", lengths=(9 + n % 5, 8 + n % 3)) for n in range(40)]
+    write("lines.jsonl", [*rows, line("unscored", None, reason="no verdict")])
+    document = analysed(command, "lines.jsonl")
+    win_rate = estimates(document)["dpo", "win-rate"]
+    assert (win_rate["value"], win_rate["n"], win_rate["clusters"], win_rate["suite"], win_rate["judge"]) == (
+        0.5, 40, 10, "held", "referee",
+    )  # fmt: skip
+    # Ten roots of four equal preferences: s / √10 with s² = 10 · 0.25 / 9.
+    assert win_rate["standard_error"] == pytest.approx(math.sqrt(0.25 / 9))
+    assert document["counts"][0]["nulls"] == 1
+
+
+def test_lines_need_no_more_than_names_and_a_preference(command: Command) -> None:
+    rows = [{"prompt_id": str(n), "candidate": "a", "baseline": "b", "preference": n % 2} for n in range(6)]
+    document = analysed(command, write("lines.jsonl", rows))
+    assert [each["metric"] for each in document["estimates"]] == ["win-rate"]
+    assert document["notes"] == ["a against b: no length-controlled win rate, because lengths are missing"]
+
+
+def test_lengths_are_characters_of_the_two_outputs(command: Command) -> None:
+    # The win rate at equal lengths of the same data as lines, where they are given as numbers.
+    generator = random.Random(0)
+    rows, lines = [], []
+    for number in range(60):
+        first, second, preference = generator.randint(1, 60), generator.randint(1, 60), generator.random()
+        rows.append(annotation(number, 1 + preference, output_1="é" * first, output_2="ü" * second))
+        lines.append(line(f"p{number}", preference, lengths=(second, first)))
+    one = estimates(analysed(command, write("a.json", rows, array=True)))
+    other = estimates(analysed(command, write("b.jsonl", lines)))
+    for metric in ("length-controlled-win-rate", "length-control-gap"):
+        assert one["mine", metric]["value"] == pytest.approx(other["dpo", metric]["value"])
+        assert one["mine", metric]["standard_error"] == pytest.approx(other["dpo", metric]["standard_error"])
+
+
+def test_both_orders_of_an_annotation_are_one_preference(command: Command) -> None:
+    rows = [annotation(n, 2) for n in range(4)]
+    turned = [
+        {**row, "output_1": row["output_2"], "output_2": row["output_1"], "generator_1": "mine", "generator_2": "gpt4",
+         "preference": preference}
+        for row, preference in zip(rows, [1, 2, 1.5, None], strict=True)
+    ]  # fmt: skip
+    # Preferences for mine: 1 and 1, 1 and 0, 1 and 0.5, and one whose second order has none.
+    document = analysed(command, write("both.json", rows + turned, array=True))
+    (counts,) = document["counts"]
+    assert (counts["judgements"], counts["wins"], counts["ties"], counts["nulls"]) == (4, 2, 1, 1)
+    assert estimates(document)["mine", "win-rate"]["value"] == pytest.approx((1 + 0.5 + 0.75) / 3)
+
+
+def test_swapped_outputs_under_unswapped_names_are_the_other_order_too(command: Command) -> None:
+    rows = [annotation(n, 2, output_1=f"a{n}", output_2=f"b{n}") for n in range(3)]
+    turned = [{**row, "output_1": row["output_2"], "output_2": row["output_1"], "preference": 1} for row in rows]
+    assert estimates(analysed(command, write("both.json", rows + turned, array=True)))["mine", "win-rate"]["value"] == 1
+
+
+def test_an_instruction_that_a_set_holds_twice_is_two_prompts_of_one_cluster(command: Command) -> None:
+    rows = [annotation(n, 1 + n % 2, instruction=f"question {n // 2}") for n in range(20)]
+    found = estimates(analysed(command, write("twice.json", rows, array=True)))["mine", "win-rate"]
+    assert (found["n"], found["clusters"]) == (20, 10)
+
+
+def test_data_sets_may_share_an_instruction_and_its_answers(command: Command) -> None:
+    rows = [annotation(0, 1 + n / 2, dataset=name) for n, name in enumerate(("koala", "vicuna", "oasst"))]
+    rows.append(annotation(1, 2))
+    found = estimates(analysed(command, write("twice.json", rows, array=True)))["mine", "win-rate"]
+    assert (found["value"], found["n"], found["clusters"]) == ((0 + 0.5 + 1 + 1) / 4, 4, 2)
+
+
+def test_the_other_fields_of_a_judgement_are_allowed(command: Command) -> None:
+    orders = [{"first": "candidate", "preference": 1.0}, {"first": "baseline", "preference": 0.0}]
+    rows = [line(str(n), n % 2, orders=orders, reason=None, cost=0.01) for n in range(4)]
+    assert analysed(command, write("lines.jsonl", rows))["counts"][0]["judgements"] == 4
+
+
+def test_annotations_without_their_texts_and_names(command: Command) -> None:
+    rows = [{"output_1": None, "output_2": None, "preference": 1 + n % 2} for n in range(4)]
+    document = analysed(command, write("bare.json", rows, array=True))
+    assert (
+        document["counts"][0] | {"wins": 2, "losses": 2, "model": "bare.json", "baseline": "baseline"}
+        == document["counts"][0]
+    )
+
+
+def test_several_models_are_compared_and_ranked(command: Command) -> None:
+    files = []
+    for shift, name in enumerate(("poor", "fair", "good")):
+        generator = random.Random(shift)
+        rows = [annotation(n, 1 + min(1, generator.random() * (0.3 + 0.5 * shift)), generator_2=name) for n in range(200)]
+        files.append(write(f"{name}.json", rows, array=True))
+    document = analysed(command, *files)
+    found = {(each["model"], each["baseline"]): each for each in document["estimates"] if "difference" in each["metric"]}
+    assert set(found) == {("fair", "poor"), ("good", "poor"), ("good", "fair")}
+    rates = {name: estimates(document)[name, "win-rate"]["value"] for name in ("poor", "fair", "good")}
+    assert found["good", "poor"]["value"] == pytest.approx(rates["good"] - rates["poor"])
+    # Holm over the six comparisons by this judge: the smallest p-value is multiplied by 6.
+    family = [each for each in document["estimates"] if each["p_value"] is not None]
+    assert len(family) == 6
+    smallest = min(family, key=lambda each: each["p_value"])
+    assert smallest["p_adjusted"] == pytest.approx(min(1, 6 * smallest["p_value"]))
+    (ranking,) = document["rankings"]
+    assert [each["model"] for each in ranking["standings"]] == ["good", "gpt4", "fair", "poor"]
+    strengths = {each["model"]: each["strength"] for each in ranking["standings"]}
+    assert strengths["good"] - strengths["gpt4"] == pytest.approx(math.log(rates["good"] / (1 - rates["good"])))
+
+
+def test_judges_are_kept_apart(command: Command) -> None:
+    rows = [line(str(n), n % 2, judge=judge) for judge in ("one", "two") for n in range(6)]
+    document = analysed(command, write("lines.jsonl", rows))
+    assert [(each["judge"], each["judgements"]) for each in document["counts"]] == [("one", 6), ("two", 6)]
+
+
+def test_models_that_never_met_get_no_ranking_and_are_told_so(command: Command) -> None:
+    rows = [line(str(n), n % 2) for n in range(6)] + [line(str(n), n % 2, "x", baseline="y") for n in range(6)]
+    document = analysed(command, write("lines.jsonl", rows))
+    assert document["rankings"] == []
+    assert any("dpo, sft | x, y" in note for note in document["notes"])
+
+
+def test_a_model_that_wins_everything_is_told(command: Command) -> None:
+    rows = [line(str(n), n % 2, "fair") for n in range(20)] + [line(str(n), 1, "best") for n in range(20)]
+    document = analysed(command, write("lines.jsonl", rows))
+    best = document["rankings"][0]["standings"][0]
+    assert (best["model"], best["unbounded"], best["high"]) == ("best", "above", None)
+    assert best["strength"] < 10
+    assert any(note.startswith("best lost to nobody") for note in document["notes"])
+    assert ("best", "bradley-terry") not in estimates(document)
+
+
+def test_lengths_that_do_not_overlap_are_told(command: Command) -> None:
+    rows = [line(str(n), n % 2, lengths=(500 + 13 * n % 40, 100 + 7 * n % 40)) for n in range(30)]
+    assert any("100 % of the answers are longer" in note for note in analysed(command, write("lines.jsonl", rows))["notes"])
+
+
+def test_difficulty_and_anchor(command: Command) -> None:
+    generator = random.Random(1)
+    rows = [annotation(n, 1 + generator.random(), output_2="b" * generator.randint(1, 90)) for n in range(50)]
+    name = write("annotations.json", rows, array=True)
+    difficulty = [generator.gauss(0, 1) for _ in rows]
+    # By row number, as AlpacaEval's instruction_difficulty.csv; by instruction; by a float of the row number.
+    Path("index.csv").write_text("index,instruction_difficulty\n" + "".join(f"{n},{d}\n" for n, d in enumerate(difficulty)))
+    Path("text.csv").write_text(
+        "instruction,difficulty\n" + "".join(f"question {n},{d}\n" for n, d in enumerate(difficulty))
+    )
+    Path("bare.csv").write_text(",instruction_difficulty\n" + "".join(f"{n}.0,{d}\n" for n, d in enumerate(difficulty)))
+    metric = ("mine", "length-controlled-win-rate")
+    plain = estimates(analysed(command, name))[metric]["value"]
+    values = [
+        estimates(analysed(command, name, "--difficulty", each))[metric]["value"]
+        for each in ("index.csv", "text.csv", "bare.csv")
+    ]
+    assert values[0] == values[1] == values[2] != plain
+    from harness.stats import length_controlled_win_rate
+
+    columns = [[row["preference"] - 1 for row in rows], [len(row["output_2"]) - len(row["output_1"]) for row in rows]]
+    import numpy as np
+
+    assert values[0] == pytest.approx(float(length_controlled_win_rate(*np.array([*columns, difficulty], dtype=float))))
+    # AlpacaEval's sign: its std_delta_len is the baseline's less the candidate's, so longer wins in these rows.
+    steep = "".join(f"x,{n},{int(n % 2)},{-1 if n % 2 else 1},0\n" for n in range(100))
+    Path("gamed.csv").write_text("model,index,preference,std_delta_len,instruction_difficulty\n" + steep)
+    longer = [annotation(n, 1 + generator.random(), output_2="b" * generator.randint(60, 90)) for n in range(50)]
+    name = write("longer.json", longer, array=True)
+    anchored = estimates(analysed(command, name, "--anchor", "gamed.csv"))[metric]["value"]
+    assert anchored < estimates(analysed(command, name))[metric]["value"]
+
+
+def test_standard_input(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = "\ufeff" + "".join(json.dumps(line(str(n), n % 2)) + "\r\n" for n in range(6))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data.encode())))
+    assert analysed(command, "-")["counts"][0]["judgements"] == 6
+
+
+def test_an_array_larger_than_a_chunk_is_read_whole(command: Command) -> None:
+    rows = [annotation(n, 1 + n % 2, raw_completion="x" * 9000 + "\U0001f600") for n in range(300)]
+    Path("big.json").write_text(json.dumps(rows, indent=2, ensure_ascii=False), encoding="utf-8")
+    assert analysed(command, "big.json")["counts"][0]["judgements"] == 300
+
+
+def test_the_tables(command: Command) -> None:
+    rows = [line(str(n), (n + shift) % 3 / 2, name) for shift, name in enumerate(("dpo", "ppo")) for n in range(30)]
+    outcome = command("analyze", write("lines.jsonl", rows), "--resamples", "200")
+    assert outcome.status == 0
+    assert outcome.out.startswith("60 judgements by referee on held")
+    assert " 50.00  [" in outcome.out
+    assert "p adjusted by Holm" in outcome.out
+    assert "Bradley-Terry ranking" in outcome.out
+
+
+def test_the_page(command: Command) -> None:
+    evil = '<script>alert(1)</script>"&'
+    rows = [
+        line(str(n), (n + shift) % 3 / 2, name, judge=evil) for shift, name in enumerate((evil, "ppo")) for n in range(30)
+    ]
+    outcome = command("analyze", write("lines.jsonl", rows), "--resamples", "200", "-o", "page.html", "--json")
+    assert outcome.status == 0
+    json.loads(outcome.out)
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "http-equiv" in page
+    assert "src=" not in page
+    assert "Ranking" in page
+    assert "Differences on common prompts" in page
+    assert "50.0" in page or "50\u00a0%" in page
+
+
+def test_the_same_twice(command: Command) -> None:
+    rows = [line(str(n), random.Random(n).random(), lengths=(n, 31 - n)) for n in range(30)]
+    name = write("lines.jsonl", rows)
+    assert analysed(command, name) == analysed(command, name)
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------------
+
+GOOD = json.dumps(line("a", 1))
+BAD = {
+    "empty": ("", "bad: no judgements in it"),
+    "blank": (" \n\n", "bad: no judgements in it"),
+    "an empty array": ("[]", "bad: no judgements in it"),
+    "not JSON": ("hello", "bad:1: not valid JSON"),
+    "not JSON further down": (f"{GOOD}\n{{", "bad:2: not valid JSON"),
+    "a CSV": ("prompt_id,preference\na,1\n", "bad:1: not valid JSON"),
+    "a number": ("3", "bad:1: expected judgement lines"),
+    "items that are no objects": ("[1, 2]", "bad: item 0: expected judgement lines"),
+    "an array cut off": (f"[{GOOD},", "bad:1: item 1: not valid JSON"),
+    "an array not closed": (f"[{GOOD}", "bad:1: not valid JSON: expected a comma"),
+    "text after an array": (f"[{GOOD}]\n{GOOD}", "bad:2: not valid JSON: text after"),
+    "broken in the middle of an array": (f"[{GOOD},\n{{oops}}]", "bad:2: item 1: not valid JSON"),
+    "nested too deeply": ("[" * 100_000, "bad:1: item 0: not valid JSON: nested too deeply"),
+    "no such fields": ('{"text": "hello"}', "bad:1: prompt_id: Field required"),
+    "a field that is no field": (json.dumps(line("a", 1, prefrence=1)), "bad:1: prefrence: Extra inputs"),
+    "a preference above 1": (json.dumps(line("a", 1.5)), "bad:1: preference: Input should be less than or equal to 1"),
+    "a preference in words": (json.dumps(line("a", "1")), "bad:1: preference: expected a number"),  # type: ignore[arg-type]
+    "a preference that is true": (json.dumps(line("a", True)), "bad:1: preference: expected a number"),
+    "a prompt twice": (f"{GOOD}\n{GOOD}", "bad:2: referee judges dpo against sft on prompt"),
+    "a prompt twice, turned round": (
+        f"{GOOD}\n{json.dumps(line('a', 0, 'sft', baseline='dpo'))}",
+        "bad:2: referee judges sft against dpo",
+    ),
+    "nothing scored": (json.dumps(line("a", None)), "none of the 1 judgements has a preference"),
+    "annotations out of range": (json.dumps([annotation(0, 2), annotation(1, 3)]), "bad: item 1: preference: 3"),
+    "annotations between tie and 1": (json.dumps([annotation(0, 0.5)]), "bad: item 0: preference: 0.5"),
+    "annotations in words": (json.dumps([annotation(0, "2")]), 'bad: item 0: preference: "2"'),  # type: ignore[arg-type]
+    "annotations without preference": (json.dumps([{"output_1": "a", "output_2": "b"}]), "bad: item 0: preference: missing"),
+    "annotations whose output is a list": (json.dumps([annotation(0, 2, output_1=["a"])]), "bad: item 0: output_1"),
+    "annotations whose names are numbers": (json.dumps([annotation(0, 2, generator_2=7)]), "bad: item 0: generator_1"),
+    "an annotation twice": (json.dumps([annotation(0, 2)] * 2), "bad: item 1: the same annotation a second time"),
+    "a third order": (
+        json.dumps(
+            [
+                annotation(0, 2, output_1="a", output_2="b"),
+                *[annotation(0, 2, output_1="b", output_2="a", generator_1="mine", generator_2="gpt4")] * 2,
+            ]
+        ),
+        "bad: item 2: a third judgement",
+    ),
+    "no annotation scored": (json.dumps([annotation(0, None)]), "none of the 1 judgements has a preference"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_bad_input_is_one_line_and_status_2(command: Command, case: str, as_json: bool) -> None:
+    text, expected = BAD[case]
+    Path("bad").write_text(text, encoding="utf-8")
+    outcome = command("analyze", "bad", *(["--json"] if as_json else []))
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.startswith(expected), outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_files_that_cannot_be_read(command: Command) -> None:
+    assert command("analyze", "none.json").err.startswith("none.json: No such file or directory")
+    Path("folder").mkdir()
+    assert command("analyze", "folder").err.startswith("folder: Is a directory")
+    Path("latin").write_bytes(b'{"prompt_id": "caf\xe9"}')
+    assert command("analyze", "latin").err.startswith("latin: not text in UTF-8")
+    Path("png").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00")
+    for name in ("none.json", "folder", "latin", "png"):
+        outcome = command("analyze", name)
+        assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+
+
+def test_a_prompt_twice_in_two_files_names_both(command: Command) -> None:
+    outcome = command("analyze", write("a.jsonl", [line("x", 1)]), write("b.jsonl", [line("y", 1), line("x", 0)]))
+    assert outcome.status == 2
+    assert "b.jsonl:2" in outcome.err
+    assert "a.jsonl:1" in outcome.err
+
+
+def test_no_file_is_a_usage_error(command: Command) -> None:
+    assert command("analyze").status == 2
+
+
+TABLES = {
+    "no rows": ("index,instruction_difficulty\n", "table.csv:1: expected the columns"),
+    "empty": ("", "table.csv:1: expected the columns"),
+    "other columns": ("a,b\n1,2\n", "table.csv:1: expected the columns"),
+    "words": ("index,difficulty\n0,hard\n", "table.csv:2: difficulty: expected a number, not 'hard'"),
+    "NaN": ("index,difficulty\n0,nan\n", "table.csv:2: difficulty: expected a number"),
+    "short rows": ("index,difficulty\n0\n", "table.csv:2: not as many cells"),
+    "long rows": ("index,difficulty\n0,1,2\n", "table.csv:2: not as many cells"),
+    "two values": ("index,difficulty\n0,1\n0,2\n", "table.csv:3: a second, different difficulty"),
+    "a prompt missing": ("index,difficulty\n0,1\n", "table.csv: no difficulty for row 1"),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_bad_difficulties(command: Command, case: str) -> None:
+    text, expected = TABLES[case]
+    Path("table.csv").write_text(text, encoding="utf-8")
+    name = write("annotations.json", [annotation(n, 1 + n % 2) for n in range(4)], array=True)
+    outcome = command("analyze", name, "--difficulty", "table.csv")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.startswith(expected), outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--difficulty", "--anchor"])
+def test_tables_that_are_not_there_or_not_text(command: Command, option: str) -> None:
+    name = write("lines.jsonl", [line("a", 1)])
+    Path("latin.csv").write_bytes(b"index,difficulty\n\xe9,1\n")
+    for table in ("none.csv", "latin.csv", "."):
+        outcome = command("analyze", name, option, table)
+        assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+        assert outcome.err.startswith(f"{table}: ")
+
+
+@pytest.mark.parametrize("text", ["preference\n1\n", "preference,std_delta_len,instruction_difficulty\n2,1,1\n",
+                                  "preference,std_delta_len,instruction_difficulty\nnan,1,1\n"])  # fmt: skip
+def test_bad_anchors(command: Command, text: str) -> None:
+    Path("table.csv").write_text(text, encoding="utf-8")
+    outcome = command("analyze", write("lines.jsonl", [line("a", 1)]), "--anchor", "table.csv")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert outcome.err.startswith("table.csv:")
+
+
+def test_a_page_that_cannot_be_written(command: Command) -> None:
+    name = write("lines.jsonl", [line("a", 1), line("b", 0)])
+    Path("file").write_text("", encoding="utf-8")
+    outcome = command("analyze", name, "-o", "file/page.html")
+    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    outcome = command("--no-plugin", "report", "analyze", name, "-o", "page.html")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+
+
+# --- size and speed ---------------------------------------------------------------------------------------------------------
+
+MEASURE = """
+import resource, sys
+from harness.cli import main
+try:
+    main(["analyze", sys.argv[1], "--json"])
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(resource.RUSAGE_SELF).ru_utime, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("models", [1, 10, 50])
+def test_fifty_thousand_lines(tmp_path: Path, models: int) -> None:
+    # Under 1 GB, and 10 s of processor time: the clock of a busy machine is not the command's.
+    generator = random.Random(0)
+    with (tmp_path / "many.jsonl").open("w", encoding="utf-8") as file:
+        for number in range(50_000):
+            lengths = generator.randint(1, 3000), generator.randint(1, 3000)
+            row = line(f"p{number // models}", round(generator.random(), 6), f"m{number % models}", lengths)
+            file.write(json.dumps(row) + "\n")
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path / "many.jsonl")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    kilobytes, seconds = done.stderr.split()[-2:]
+    assert sum(each["judgements"] for each in json.loads(done.stdout)["counts"]) == 50_000
+    assert int(kilobytes) < 1_000_000
+    assert float(seconds) < 10, time.monotonic() - started
