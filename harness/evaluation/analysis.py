@@ -177,12 +177,18 @@ def _length_controlled(
     from .. import stats
 
     judge, suite, model, baseline = pair
-    if any(row.difference is None for row in rows):
+    unknown = sum(row.difference is None for row in rows)
+    if unknown == len(rows):
         return [f"{model} against {baseline}: no length-controlled win rate, because lengths are missing"]
+    made: list[Estimate | str] = []
+    if unknown:
+        rows = [row for row in rows if row.difference is not None]
+        made.append(
+            f"{model} against {baseline}: left out of the length-controlled win rate for want of lengths: {unknown}"
+        )
     columns = [[row.preference or 0.0 for row in rows], [float(row.difference or 0) for row in rows]]
     if difficulties is not None:
         columns.append([difficulties.of(row) for row in rows])
-    made: list[Estimate | str] = []
     for metric, statistic in (
         ("length-controlled-win-rate", stats.length_controlled_win_rate),
         ("length-control-gap", stats.length_control_gap),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,15 +76,6 @@ def read_anchor(path: Path) -> Anchor:
     if not kept or columns[0].min() < 0 or columns[0].max() > 1:
         raise UsageError(f"{path}: preference: expected numbers from 0 to 1")
     return Anchor(columns[0], -columns[1], columns[2])
-
-
-def covariates(rows: Sequence[Judged], difficulties: Difficulties | None) -> Callable[[Judged], tuple[float, ...]] | None:
-    """What the length-controlled fit needs of a prompt beside its preference; None where a length is not known."""
-    if any(row.difference is None for row in rows):
-        return None
-    if difficulties is None:
-        return lambda row: (float(row.difference or 0),)
-    return lambda row: (float(row.difference or 0), difficulties.of(row))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -113,6 +113,18 @@ def test_lines_need_no_more_than_names_and_a_preference(command: Command) -> Non
     assert document["notes"] == ["a against b: no length-controlled win rate, because lengths are missing"]
 
 
+def test_judgements_without_lengths_are_left_out_of_the_length_control_alone(command: Command) -> None:
+    rows = [line(str(n), n % 2, lengths=(9 + n % 5, 8 + n % 3)) for n in range(20)]
+    rows.append({**line("bare", 1), "baseline_length": None})
+    document = analysed(command, write("lines.jsonl", rows))
+    found = estimates(document)
+    assert (found["dpo", "win-rate"]["n"], found["dpo", "length-controlled-win-rate"]["n"]) == (21, 20)
+    # The gap is from the raw win rate of the same twenty, which is one half.
+    controlled = found["dpo", "length-controlled-win-rate"]["value"]
+    assert found["dpo", "length-control-gap"]["value"] == pytest.approx(controlled - 0.5)
+    assert document["notes"] == ["dpo against sft: left out of the length-controlled win rate for want of lengths: 1"]
+
+
 def test_lengths_are_characters_of_the_two_outputs(command: Command) -> None:
     # The win rate at equal lengths of the same data as lines, where they are given as numbers.
     generator = random.Random(0)
