@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .components import Artifact, Compute
+from .components import Artifact, Compute, Workload
 from .compute import resolve_compute
 from .data import DataSets
+from .evaluation.suites import load_suite
 from .keys import digest
 from .lock import stage_identity, stage_inputs
 from .models import base_identity, build_base_model
 from .plan import BASE, Graph
+from .plan.model import Evaluate
 from .records import Preference, PromptRow
 from .store import Store
 
@@ -45,6 +47,22 @@ class Preview:
             judges = ", ".join(self.graph.judges) or "none"
             yield f"  evaluate {', '.join(evaluate.candidates)} against {evaluate.baseline} on {', '.join(evaluate.suites)}"
             yield f"  judges: {judges}; metrics: {', '.join(evaluate.metrics)}"
+            yield from self._forecasts(evaluate)
+
+    def _forecasts(self, evaluate: Evaluate) -> Iterator[str]:
+        """What each judge that costs something would cost."""
+        folder = self.graph.document.folder
+        suites = {name: load_suite(name, suite, self.data, folder) for name, suite in evaluate.suites.items()}
+        models = self.graph.models()
+        workload = Workload(
+            prompts={name: [row.messages() for row in suite.rows] for name, suite in suites.items()},
+            comparisons=len(models) - 1,
+            models=len(models),
+            answer_tokens=evaluate.generate.max_new_tokens,
+        )
+        for name, node in self.graph.judges.items():
+            if text := node.judge.component().forecast(node.config, folder, workload):
+                yield f"  judge {name}: {text}"
 
     def cached(self) -> dict[str, Artifact]:
         """The models that the store has already, by stage; what builds on one that it has not is not there either."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ class Evaluation:
         self.models = [name for name in run.graph.models() if name in run.artifacts]
         self.candidates = [name for name in plan.candidates if name in self.models and name != plan.baseline]
         self.judges = {name: node for name, node in run.graph.judges.items() if self._ready(node)}
+        self._judging: dict[str, Any] = {}
 
     def estimates(self) -> list[Estimate]:
         """Every estimate of the plan; observations.jsonl and metrics.json are written into the run folder."""
@@ -119,18 +120,21 @@ class Evaluation:
     def _judge(self, node: JudgeNode) -> tuple[Any, dict[str, Artifact], dict[str, Any]]:
         """A judge, its models, and what a key says of both."""
         models = {option: self.run.artifacts[name] for option, name in node.models.items()}
-        identity = {**judge_identity(node, models), "compute": compute_identity(self.run.compute)}
-        return node.judge.component(), models, identity
+        folder = self.run.graph.document.folder
+        identity = {**judge_identity(node, models, folder), "compute": compute_identity(self.run.compute)}
+        return self._judging.setdefault(node.name, node.judge.component()), models, identity
 
     def _scores(self, node: JudgeNode, model: str, suite: str, samples: Kept[Sample]) -> Kept[Score]:
         judge, models, identity = self._judge(node)
+        context, replies = self.run.judge_context(node.name, suite)
 
-        def build() -> list[Score]:
+        def build() -> Iterable[Score]:
             from .steps import score_samples
 
-            return score_samples(node.name, judge, node.config, models, samples.records, self.run.compute)
+            return score_samples(node.name, judge, node.config, models, samples.records, context)
 
-        return keep(self.run, ("scores", node.name, model, suite), {**identity, "samples": samples.key}, build, Score)
+        parts = ("scores", node.name, model, suite)
+        return keep(self.run, parts, {**identity, "samples": samples.key}, build, Score, replies)
 
     def _judgements(
         self,
@@ -143,12 +147,13 @@ class Evaluation:
         baseline = self.plan.baseline
         mine, others = samples[candidate, suite], samples[baseline, suite]
         judge, models, identity = self._judge(node)
+        context, replies = self.run.judge_context(node.name, suite)
 
-        def build() -> list[Judgement]:
+        def build() -> Iterable[Judgement]:
             from .steps import judge_samples, judgements_from_scores
 
             if not isinstance(judge, ScoringJudge):
-                return judge_samples(node.name, judge, node.config, models, mine.records, others.records, self.run.compute)
+                return judge_samples(node.name, judge, node.config, models, mine.records, others.records, context)
             lengths = {
                 each[0].model: {row.prompt_id: len(row.answer) for row in each} for each in (mine.records, others.records)
             }
@@ -157,10 +162,12 @@ class Evaluation:
             )
 
         parts = ("judgements", node.name, f"{candidate}--{baseline}", suite)
-        return keep(self.run, parts, {**identity, "samples": [mine.key, others.key]}, build, Judgement)
+        return keep(self.run, parts, {**identity, "samples": [mine.key, others.key]}, build, Judgement, replies)
 
     def _reference(self, node: JudgeNode) -> Kept[Score] | None:
-        """A scoring judge's scores of answers that people chose."""
+        """A scoring judge's scores of answers that people chose; not asked of one whose scores mean something anyway."""
+        if node.judge.component.scale is not None:
+            return None
         reference = self.plan.reference or next(
             (slots["valid"] for stage in self.run.graph.stages.values() if "valid" in (slots := stage.slots)), None
         )
@@ -168,11 +175,12 @@ class Evaluation:
             return None
         rows = [row for row in self.run.data.get(reference).rows if isinstance(row, Preference)]
         judge, models, identity = self._judge(node)
+        context, _ = self.run.judge_context(node.name)
 
         def build() -> list[Score]:
             from .steps import chosen_scores
 
-            return chosen_scores(node.name, reference, judge, node.config, models, rows, self.run.compute)
+            return chosen_scores(node.name, reference, judge, node.config, models, rows, context)
 
         identity = {**identity, "rows": self.run.data.get(reference).fingerprint}
         return keep(self.run, ("scores", node.name, "chosen", reference), identity, build, Score)
@@ -245,6 +253,7 @@ class Evaluation:
                         judge=judge,
                         scores=scores[judge, model, suite].records,
                         baseline_scores=scores[judge, base, suite].records if model != base else (),
+                        scale=self.judges[judge].judge.component.scale,
                         reference_scores=[row.score for row in kept.records if row.score is not None] if kept else (),
                     )
                     for judge, kept in references.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .graph import JudgeNode, MetricNode, Slot
@@ -19,14 +19,19 @@ if TYPE_CHECKING:
 def resolve_judges(evaluate: Evaluate, problems: Problems, references: References) -> dict[str, JudgeNode]:
     """Every judge that exists, with the stages whose models it uses."""
     found = {
-        name: resolve_judge(name, values, ("evaluate", "judges", name), problems, references)
+        name: resolve_judge(name, values, ("evaluate", "judges", name), problems, references, tuple(evaluate.suites))
         for name, values in evaluate.judges.items()
     }
     return {name: node for name, node in found.items() if node is not None}
 
 
 def resolve_judge(
-    name: str, values: Mapping[str, Any], path: Where, problems: Problems, references: References
+    name: str,
+    values: Mapping[str, Any],
+    path: Where,
+    problems: Problems,
+    references: References,
+    suites: Sequence[str] = (),
 ) -> JudgeNode | None:
     """The judge that a mapping in the plan stands for, with the stages whose models it uses; None if there is none."""
     entry = problems.component("judge", values, path)
@@ -39,6 +44,11 @@ def resolve_judge(
         reference = values.get(option)
         if reference is not None and references.fits(reference, Slot.parse(text), (*path, option)):
             models[option] = reference
+    if config is not None:
+        for text in entry.component().check(config, problems.document.folder, suites):
+            place, colon, rest = text.partition(": ")
+            known = colon and place in entry.component.Config.model_fields
+            problems.add((*path, place) if known else path, rest if known else text)
     return JudgeNode(name, entry, config, models)
 
 

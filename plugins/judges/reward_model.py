@@ -28,12 +28,13 @@ class RewardModelJudge(harness.ScoringJudge):
         answers: Sequence[str],
         config: Config,
         inputs: Mapping[str, harness.Artifact],
-        compute: harness.Compute,
+        context: harness.JudgeContext,
     ) -> list[float | None]:
         """One score per answer; None for an answer longer than `max_length`. Raises DataError."""
         from harness.engine.models import load_reward_model, use_threads
         from harness.engine.score import score_answers
 
+        compute = context.compute
         use_threads(compute)
         model, tokenizer = load_reward_model(inputs["model"].path, compute)
         return score_answers(model, tokenizer, prompts, answers, config.max_length, compute)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness import Judge, Message, Pair, Sample, Score, StageError
+from harness import Judge, JudgeContext, Message, Pair, Sample, Score, StageError
 from harness.components import Artifact, Compute, Verdict
 from harness.evaluation.steps import judge_samples, judgements_from_scores, prompt_seed
 
@@ -38,7 +38,7 @@ class PrefersLonger(Judge):
     name = "prefers-longer"
 
     def compare(
-        self, pairs: Sequence[Pair], config: Any, inputs: dict[str, Artifact], compute: Compute
+        self, pairs: Sequence[Pair], config: Any, inputs: dict[str, Artifact], context: JudgeContext
     ) -> Sequence[Verdict]:
         return [
             Verdict(None, "empty answers")
@@ -68,7 +68,7 @@ def test_a_judge_compares_the_candidate_with_the_baseline_on_the_same_prompt() -
         sample("new", "x", "alone"),
     ]
     others = [sample("old", "c", "yes"), sample("old", "b", "longer"), sample("old", "a", "short")]
-    made = judge_samples("j", PrefersLonger(), None, {}, mine, others, COMPUTE)
+    made = judge_samples("j", PrefersLonger(), None, {}, mine, others, JudgeContext(COMPUTE))
     assert [(each.prompt_id, each.preference, each.reason) for each in made] == [
         ("a", 1.0, None),
         ("b", 0.0, None),
@@ -85,7 +85,9 @@ def test_a_judge_that_leaves_pairs_out_is_an_error_that_names_it() -> None:
             return []
 
     with pytest.raises(StageError, match="judge 'quiet' gave 0 verdicts for 1 pairs"):
-        judge_samples("quiet", Silent(), None, {}, [sample("new", "a", "x")], [sample("old", "a", "y")], COMPUTE)
+        judge_samples(
+            "quiet", Silent(), None, {}, [sample("new", "a", "x")], [sample("old", "a", "y")], JudgeContext(COMPUTE)
+        )
 
 
 def test_a_prompts_seed_depends_on_the_run_and_the_prompt_and_on_nothing_else() -> None:
