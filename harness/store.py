@@ -52,8 +52,9 @@ class Replies:
 
     def get(self, key: str, /) -> Mapping[str, Any] | None:
         """The object with this key; None if there is none, or it is damaged."""
+        path = self._path(key)
         try:
-            document = json.loads(self._path(key).read_text(encoding="utf-8"))
+            document = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         if not isinstance(document, dict):
@@ -63,9 +64,10 @@ class Replies:
 
     def __setitem__(self, key: str, document: Mapping[str, Any]) -> None:
         """Keep an object. Raises StageError if the disk is full."""
+        path = self._path(key)
         self.used[key] = document
         try:
-            write_json(self._path(key), document)
+            write_json(path, document)
         except OSError as error:
             raise StageError(f"{self._root}: {error.strerror}; what was answered so far is kept") from None
 

@@ -15,6 +15,7 @@ from .answers import Comparisons, Failure, comparisons, failures
 from .criteria import Criterion, criteria
 from .curves import StageCurves, training_curves
 from .health import StageHealth, health, warnings_in_words
+from .judges import costs_in_words
 from .methods import Cost, Method, costs, methods
 from .results import Detail, Table, details, tables
 from .rewards import RewardModel, reward_models
@@ -107,6 +108,7 @@ class View:
     advice: tuple[Advice, ...]
     costs: tuple[Cost, ...]
     evaluation: tuple[tuple[str, str], ...]
+    judge_costs: tuple[str, ...]
     methods: tuple[Method, ...]
     criteria: tuple[Criterion, ...]
     plan: str
@@ -146,6 +148,7 @@ def build_view(facts: Facts, extra: tuple[Section, ...] = ()) -> View:
         advice=advice(facts),
         costs=costs(facts),
         evaluation=_evaluation(facts),
+        judge_costs=costs_in_words(facts),
         methods=methods(facts),
         criteria=criteria(facts),
         plan=facts.plan_text,

@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..components import Artifact, Evidence, ScoringJudge
+from ..errors import StageError
 from ..keys import library_versions
 from ..lock import compute_identity, judge_identity
-from ..plan import JudgeNode
+from ..plan import JudgeNode, held_out
 from ..plugins import source_hash
 from ..records import (
     Estimate,
@@ -25,9 +26,10 @@ from ..records import (
 )
 from ..store import Workspace
 from .estimates import agreement, make_estimates
-from .keep import Kept, keep, observe
+from .keep import Kept, Records, keep, observe
 from .pairs import keep_pairs
 from .suites import load_suite
+from .temperature import fit_temperature
 
 if TYPE_CHECKING:
     from ..runner import Run
@@ -157,12 +159,35 @@ class Evaluation:
             lengths = {
                 each[0].model: {row.prompt_id: len(row.answer) for row in each} for each in (mine.records, others.records)
             }
-            return judgements_from_scores(
-                scores[node.name, candidate, suite].records, scores[node.name, baseline, suite].records, lengths
+            pair = [scores[node.name, model, suite].records for model in (candidate, baseline)]
+            return Records(
+                judgements_from_scores(pair[0], pair[1], lengths, temperature),
+                all(scores[node.name, model, suite].final for model in (candidate, baseline)),
             )
 
         parts = ("judgements", node.name, f"{candidate}--{baseline}", suite)
-        return keep(self.run, parts, {**identity, "samples": [mine.key, others.key]}, build, Judgement, replies)
+        temperature = self._temperature(node)
+        softened = {} if temperature is None else {"temperature": repr(temperature)}
+        return keep(self.run, parts, {**identity, "samples": [mine.key, others.key], **softened}, build, Judgement, replies)
+
+    def _temperature(self, node: JudgeNode) -> float | None:
+        """The temperature of a scoring judge's soft preferences; None where they are hard.
+
+        One that is to be fitted comes from its reward model's scores of the pairs that it was validated on.
+        """
+        judge, _, _ = self._judge(node)
+        wanted = judge.softness(node.config) if isinstance(judge, ScoringJudge) else None
+        if wanted != "fit":
+            return wanted
+        (model,) = node.models.values()
+        reference = held_out(self.run.graph, node)
+        assert reference is not None  # the plan was checked
+        data = self.run.data.get(reference)
+        preferences = [row for row in data.rows if isinstance(row, Preference)]
+        pairs = keep_pairs(self.run, model, reference, preferences, data.fingerprint)
+        if not pairs.records:
+            raise StageError(f"judge {node.name!r}: no pair of {reference} fits into {model!r}; it has no temperature")
+        return fit_temperature([each.chosen_score - each.rejected_score for each in pairs.records])
 
     def _reference(self, node: JudgeNode) -> Kept[Score] | None:
         """A scoring judge's scores of answers that people chose; not asked of one whose scores mean something anyway."""

@@ -44,6 +44,7 @@ class Kept(Generic[R]):
 
     def __init__(self, result: Result, kind: type[R]) -> None:
         self.key = str(result.about["key"])
+        self.final = "unfinished" not in result.about["identity"]
         self._path = result.path / RECORDS
         self._kind = kind
 

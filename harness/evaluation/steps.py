@@ -91,7 +91,7 @@ def judgements_from_scores(
 ) -> list[Judgement]:
     """The higher score wins, equal ones tie, and a pair without both scores is unscored with the reason.
 
-    With a temperature T the preference is sigmoid((candidate - baseline) / T) instead.
+    With a temperature T above 0 the preference is sigmoid((candidate - baseline) / T) instead.
     """
     others = {each.prompt_id: each for each in baseline}
     return [
@@ -103,7 +103,7 @@ def _judgement(mine: Score, other: Score, lengths: dict[str, Any], temperature: 
     preference = None
     if mine.score is not None and other.score is not None:
         gap = mine.score - other.score
-        preference = (gap > 0) + (gap == 0) / 2 if temperature is None else 0.5 * (1 + math.tanh(gap / temperature / 2))
+        preference = 0.5 * (1 + math.tanh(gap / temperature / 2)) if temperature else 1.0 * (gap > 0) + 0.5 * (gap == 0)
     return Judgement(
         prompt_id=mine.prompt_id,
         suite=mine.suite,

@@ -6,7 +6,8 @@ import importlib.resources
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .graph import JudgeNode, MetricNode, Slot
+from ..components import ScoringJudge
+from .graph import Graph, JudgeNode, MetricNode, Slot, held_out
 from .problems import Problems, Where, hint
 
 if TYPE_CHECKING:
@@ -50,6 +51,17 @@ def resolve_judge(
             known = colon and place in entry.component.Config.model_fields
             problems.add((*path, place) if known else path, rest if known else text)
     return JudgeNode(name, entry, config, models)
+
+
+def unfitted(graph: Graph, node: JudgeNode) -> str | None:
+    """Why the temperature of a judge's soft preferences cannot be fitted, where the plan wants that; None if it can."""
+    judge = node.judge.component()
+    if not isinstance(judge, ScoringJudge) or judge.softness(node.config) != "fit":
+        return None
+    if len(node.models) == 1 and held_out(graph, node) is None:
+        (model,) = node.models.values()
+        return f"there are no held-out preferences to fit it to; give {model!r} `valid:`, or the plan `evaluate.reference`"
+    return None
 
 
 def resolve_metrics(evaluate: Evaluate, problems: Problems) -> tuple[MetricNode, ...]:

@@ -10,7 +10,7 @@ import pytest
 
 import harness
 from harness.errors import PlanError
-from harness.plan import Graph, check, parse_document
+from harness.plan import Graph, check, held_out, parse_document
 from harness.plugins import load_plugins
 
 TRUTH = "    truth: {judge: toy-truth}\n"
@@ -127,3 +127,19 @@ def test_a_rubric_is_asked_for_every_answer_and_criterion(resolve: Callable[...,
     # 4 prompts, 3 models, 3 criteria.
     assert str(text).startswith("36 calls to m at")
     assert "prices not known" in str(text)
+
+
+def test_a_temperature_is_fitted_to_held_out_preferences(resolve: Callable[..., Graph]) -> None:
+    fit = ("{judge: reward-model, model: referee}", "{judge: reward-model, model: referee, temperature: fit}")
+    graph = resolve(fit)
+    assert held_out(graph, graph.judges["referee"]) == "toy.valid"
+    without = (
+        "referee: {aligner: reward, init: sft, data: toy.judge, valid: toy.valid}",
+        "referee: {aligner: reward, init: sft, data: toy.judge}",
+    )
+    with pytest.raises(PlanError, match=r"evaluate\.judges\.referee\.temperature: there are no held-out preferences"):
+        resolve(fit, without)
+    graph = resolve(fit, without, ("  metrics:", "  reference: toy.valid\n  metrics:"))
+    assert held_out(graph, graph.judges["referee"]) == "toy.valid"
+    with pytest.raises(PlanError, match=r"referee\.temperature"):
+        resolve((fit[0], fit[1].replace("fit", "warm")))
