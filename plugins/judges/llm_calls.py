@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,23 @@ def ask_all(
         finally:
             priced = options.price() is not None
             context.charge(account.calls - before[0], account.dollars - before[1] if priced else None)
+    _tell([*found.values()], context, frozen is None)
     return [found[key] for key in keys]
+
+
+def _tell(found: Sequence[KeptReply | Unread], context: harness.JudgeContext, again: bool) -> None:
+    """Tell the user how many questions have no reading and why, and that replies came from more than one model."""
+    unread = Counter(each.reason for each in found if isinstance(each, Unread))
+    if unread:
+        (reason, count), *others = unread.most_common()
+        more = f", and {len(others)} other reason{'s' if len(others) > 1 else ''}" if others else ""
+        hint = "; the next run asks them again" if again else ""
+        context.note(
+            f"{sum(unread.values())} of {len(found)} questions have no reading, {count} of them: {reason}{more}{hint}"
+        )
+    models = sorted({each.model for each in found if isinstance(each, KeptReply)})
+    if len(models) > 1:
+        context.note(f"its replies come from several models: {', '.join(models)}; give a dated name")
 
 
 async def _ask_missing(

@@ -300,6 +300,33 @@ def test_answers_cannot_get_out_of_their_fence() -> None:
     assert len(server.requests[0].body["messages"]) == 2
 
 
+def test_what_has_no_reading_is_told_with_its_reasons() -> None:
+    notes: list[str] = []
+
+    def respond(request: Request, number: int) -> Answer:
+        return [completion("no"), error(500, "oh"), completion(""), completion("no"), prefers_longer(request)][
+            min(number, 4)
+        ]
+
+    with serving(respond) as server:
+        judged(Llm(), pairs(4), options(server.url, concurrency=1), note=notes.append)
+    assert notes == [
+        "4 of 8 questions have no reading, 2 of them: the judge's last line is no verdict; expected `VERDICT: ` and one of A, B, "
+        "TIE, and 2 other reasons; the next run asks them again"
+    ]
+
+
+def test_a_name_behind_which_the_model_changes_is_told() -> None:
+    notes: list[str] = []
+
+    def respond(request: Request, number: int) -> Answer:
+        return completion("VERDICT: A", model="judge-1" if number < 2 else "judge-2")
+
+    with serving(respond) as server:
+        judged(Llm(), pairs(2), options(server.url), note=notes.append)
+    assert notes == ["its replies come from several models: judge-1, judge-2; give a dated name"]
+
+
 def test_a_suite_has_its_own_rubric() -> None:
     with serving(prefers_longer) as server:
         config = options(server.url, rubrics={"safety": "Better is the answer that declines."})
