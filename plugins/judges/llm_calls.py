@@ -135,9 +135,12 @@ async def _ask_missing(
         total = len(found) + len(missing)
         (first, *rest) = missing.items()
         await ask(*first)  # alone: it tells whether there is a key, a model and log-probabilities
-        async with asyncio.TaskGroup() as tasks:
-            for key, question in rest:
-                tasks.create_task(ask(key, question))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for key, question in rest:
+                    tasks.create_task(ask(key, question))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None  # such as a disk that is full; the others are its like
 
 
 def read_bundle(path: Path) -> dict[str, Mapping[str, Any]]:

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch")
+pytest.importorskip("uvicorn")
 
 from chat_server import Answer, Request, completion, error, prefers_longer, serving
 from micro import command, estimates, harness
+from transformers_server import transformers_serve
 
 from harness.rundir import RunFolder
 
@@ -151,3 +153,26 @@ def test_a_rubric_rewards_ppo_and_its_calls_are_counted(tmp_path: Path) -> None:
         assert 1 <= calls <= 2 * 4 + 64, "two rollouts of four answers, and what the reward's scale is measured on"
         kept = list((tmp_path / "runs/.store/replies").rglob("*.json"))
         assert len(kept) == len({request.identity for request in server.requests})
+
+
+@pytest.mark.parametrize("plan", ["plan.yaml", pytest.param("quickstart", marks=pytest.mark.slow)])
+def test_a_plan_is_judged_by_a_model_behind_transformers_serve(plan: str, home: Path, tmp_path: Path) -> None:
+    with transformers_serve(tmp_path, ["VERDICT: A"]) as (url, models):
+        judge = f"{{judge: llm, model: {models['VERDICT: A']}, base_url: '{url}', max_tokens: 32, timeout: 300}}"
+        done = harness(home, "run", plan, "--out", tmp_path / "run", "--set", f"evaluate.judges.local={judge}")
+    assert done.returncode == 0, done.stderr
+    run = RunFolder(tmp_path / "run")
+    judgements = [each for (name, *_), group in run.judgements().items() if name == "local" for each in group]
+    assert len(judgements) == 2 * len(run.samples()["dpo", "heldout"])
+    # The model says A whatever it reads: each order is won by the one that is shown first, and no pair by either.
+    assert {tuple(order.preference for order in each.orders) for each in judgements} == {(1.0, 0.0)}
+    rates = {
+        each["model"]: each["value"]
+        for each in estimates(run.path)
+        if (each["metric"], each["judge"]) == ("win-rate", "local")
+    }
+    assert rates == {"dpo": 0.5, "ppo": 0.5}
+    lines = [line for path in (run.path / "replies").rglob("*.jsonl") for line in path.read_text().splitlines()]
+    questions = {json.loads(line)["key"] for line in lines}
+    # One more for each candidate where the server refuses to be asked for log-probabilities, instead of leaving them out.
+    assert len(questions) <= run.run()["judges"]["local"]["calls"] <= len(questions) + 2

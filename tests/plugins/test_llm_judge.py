@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +88,6 @@ def test_equal_answers_are_asked_once_and_tie_whatever_the_judge_says() -> None:
 def test_the_verdict_is_the_expectation_over_its_log_probabilities() -> None:
     # 60 % for A, 20 % for B and 20 % for a tie: 0.6 + 0.2 / 2 = 0.7 for the one shown first.
     def token(text: str, *chances: tuple[str, float]) -> dict[str, Any]:
-        import math
-
         top = [{"token": word, "logprob": math.log(chance), "bytes": None} for word, chance in chances]
         return {"token": text, "logprob": top[0]["logprob"] if top else -0.1, "bytes": None, "top_logprobs": top}
 
@@ -230,8 +232,6 @@ def test_a_retry_waits_as_long_as_it_is_told_to() -> None:
 
 
 def test_no_more_calls_are_under_way_than_allowed() -> None:
-    import threading
-
     lock, now, most = threading.Lock(), 0, 0
 
     def respond(request: Request, number: int) -> Answer:
@@ -325,6 +325,35 @@ def test_a_name_behind_which_the_model_changes_is_told() -> None:
     with serving(respond) as server:
         judged(Llm(), pairs(2), options(server.url), note=notes.append)
     assert notes == ["its replies come from several models: judge-1, judge-2; give a dated name"]
+
+
+def test_a_disk_that_is_full_is_one_error_and_not_a_group() -> None:
+    class Full(dict[str, Any]):
+        def __setitem__(self, key: str, document: Any) -> None:
+            if len(self) == 1:
+                raise harness.StageError("no space left")
+            super().__setitem__(key, document)
+
+    with serving(prefers_longer) as server, pytest.raises(harness.StageError, match="no space left"):
+        judged(Llm(), pairs(5), options(server.url), cache=Full())
+
+
+def test_judging_imports_no_torch() -> None:
+    program = """
+import sys
+import harness
+from harness.components import Compute
+from harness_plugins.judges.llm import Llm, LlmOptions
+
+prompt = (harness.Message(role="user", content="Q?"),)
+config = LlmOptions(model="judge", base_url=sys.argv[1], max_retries=0)
+context = harness.JudgeContext(Compute("cpu", "fp32", 1))
+(verdict,) = Llm().compare([harness.Pair(prompt, "a long answer", "short")], config, {}, context)
+print(verdict.preference, sorted({"torch", "transformers", "scipy", "numpy"}.intersection(sys.modules)))
+"""
+    with serving(prefers_longer) as server:
+        done = subprocess.run([sys.executable, "-c", program, server.url], capture_output=True, text=True, check=False)
+    assert done.stdout == "1.0 []\n", done.stderr
 
 
 def test_a_suite_has_its_own_rubric() -> None:
