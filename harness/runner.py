@@ -6,7 +6,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -209,8 +209,14 @@ class Run:
         self.progress.say(f"{node.name}: skipped: {reason}")
 
     def _stage(self, node: StageNode) -> None:
+        def note(text: str) -> None:
+            self.progress.say(f"{node.name}: {text}")
+            self.log.event("note", stage=node.name, text=text)
+
         def context(name: str, compute: Compute) -> JudgeContext:
-            return self.judge_context(name, compute=compute)[0]
+            # It is asked at every step: what it says is no warning each time, and the progress shown is the stage's.
+            given, _ = self.judge_context(name)
+            return replace(given, compute=compute, note=note, progress=lambda *_: None)
 
         inputs = stage_inputs(node, self.artifacts, self.data, context)
         identity = stage_identity(self.graph, node, inputs, self.compute)
@@ -314,9 +320,7 @@ class Run:
             results.append(status == "pass")
         return results
 
-    def judge_context(
-        self, judge: str, suite: str | None = None, compute: Compute | None = None
-    ) -> tuple[JudgeContext, Replies]:
+    def judge_context(self, judge: str, suite: str | None = None) -> tuple[JudgeContext, Replies]:
         """What a judge is given, and the replies that it uses of those in the store."""
         replies = self.store.replies()
 
@@ -327,7 +331,7 @@ class Run:
             self.log.charge(judge, calls, dollars)
 
         context = JudgeContext(
-            compute=compute or self.compute,
+            compute=self.compute,
             judge=judge,
             suite=suite,
             folder=self.graph.document.folder,

@@ -20,8 +20,13 @@ class Request:
     """One request that came in."""
 
     body: Mapping[str, Any]
-    authorization: str
+    headers: Mapping[str, str]
     at: float
+
+    @property
+    def authorization(self) -> str:
+        """The header that carries the key."""
+        return self.headers.get("authorization", "")
 
     @property
     def text(self) -> str:
@@ -113,7 +118,7 @@ def serving(respond: Respond) -> Iterator[ChatServer]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            request = Request(body, self.headers.get("Authorization", ""), time.monotonic())
+            request = Request(body, {name.lower(): value for name, value in self.headers.items()}, time.monotonic())
             with lock:
                 number = len(found.requests)
                 found.requests.append(request)

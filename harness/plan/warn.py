@@ -14,9 +14,11 @@ def judge_warnings(graph: Graph) -> Iterator[str]:
 
     What a judge itself says of its options comes first.
     """
-    for judge in graph.judges.values():
+    rewards = [judge for stage in graph.stages.values() for judge in stage.judges.values()]
+    for judge in (*rewards, *graph.judges.values()):
         if text := judge.judge.component().caution(judge.config):
             yield f"judge {judge.name!r}: {text}"
+    for judge in graph.judges.values():
         for candidate in graph.models():
             if any(_same(judge, each) for each in graph.trained_against(candidate)):
                 yield (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .llm_account import Account
-from .llm_options import EndpointOptions
+from .llm_options import OPENAI, EndpointOptions
 from .llm_prompts import Messages, upper_tokens
 from .llm_verdict import Alternative, Reply, Token
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 LONGEST_PAUSE = 120.0
 """Seconds; the client waits no longer than this before a retry, whatever `Retry-After` says."""
+
+ROUNDING = 0.01
+"""How far above 0 rounding may lift a log-probability."""
 
 ROW_OF_FAILURES = 20
 """So many calls in a row without a reply, and the endpoint is asked no more."""
@@ -131,7 +134,7 @@ class Endpoint:
         }
         if self._logprobs:
             request |= {"logprobs": True, "top_logprobs": options.top_logprobs}
-        client = self._open().with_options(max_retries=retries)
+        client = self._open(retries)
         try:
             # Each part of a request has its own time-out; this one ends a reply that drips for ever.
             async with asyncio.timeout((retries + 1) * (options.timeout + LONGEST_PAUSE)):
@@ -146,7 +149,7 @@ class Endpoint:
             return Failed("the reply is no JSON of a chat completion")
         return read_completion(completion)
 
-    def _open(self) -> AsyncOpenAI:
+    def _open(self, retries: int) -> AsyncOpenAI:
         import openai
 
         if self._client is None:
@@ -165,7 +168,10 @@ class Endpoint:
                 timeout=self._options.timeout,
                 http_client=openai.DefaultAsyncHttpxClient(event_hooks=hooks, timeout=self._options.timeout),
             )
-        return self._client
+        client = self._client.with_options(max_retries=retries)
+        if self._options.base_url.rstrip("/") != OPENAI:
+            client.organization = client.project = None  # the client takes them from the environment, whoever is asked
+        return client
 
     def _refused(self, error: Any) -> Failed:
         """What an HTTP status and the endpoint's own words for it say; the words are cut, and never hold the key."""
@@ -216,7 +222,7 @@ def read_completion(completion: Any) -> Reply | Failed:
 def _tokens(logprobs: Any) -> tuple[Token, ...]:
     content = getattr(logprobs, "content", None) or ()
     try:
-        return tuple(
+        tokens = tuple(
             Token(
                 str(each.token),
                 float(each.logprob),
@@ -226,6 +232,8 @@ def _tokens(logprobs: Any) -> tuple[Token, ...]:
         )
     except (AttributeError, TypeError, ValueError):
         return ()
+    known = [token.logprob for token in tokens] + [each.logprob for token in tokens for each in token.alternatives]
+    return tokens if all(logprob <= ROUNDING for logprob in known) else ()  # NaN is no log-probability, either
 
 
 def _count(usage: Any, name: str) -> int | None:

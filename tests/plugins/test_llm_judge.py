@@ -99,6 +99,22 @@ def test_the_verdict_is_the_expectation_over_its_log_probabilities() -> None:
     assert verdict.preference == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("odd", [math.nan, 3.0, "much", None])
+def test_log_probabilities_that_are_none_are_left_aside(odd: Any) -> None:
+    content = [{"token": "VERDICT: A", "logprob": odd, "bytes": None, "top_logprobs": []}]
+    with serving(lambda *_: completion("VERDICT: A", logprobs=content)) as server:
+        (verdict,) = judged(Llm(), pairs(1), options(server.url))
+    assert [order["preference"] for order in verdict.orders] == [1.0, 0.0]
+
+
+def test_only_openai_is_told_who_the_user_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-secret")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project-secret")
+    with serving(prefers_longer) as server:
+        judged(Llm(), pairs(1), options(server.url))
+    assert not any("secret" in value for request in server.requests for value in request.headers.values())
+
+
 def test_an_endpoint_without_log_probabilities_is_asked_without_them() -> None:
     def respond(request: Request, number: int) -> Answer:
         if "logprobs" in request.body:
