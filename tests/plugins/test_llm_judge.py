@@ -53,7 +53,7 @@ def test_both_orders_are_asked_and_make_one_preference() -> None:
     assert [verdict.preference for verdict in verdicts] == [0.0, 1.0]
     assert verdicts[1].orders == ({"first": "candidate", "preference": 1.0}, {"first": "baseline", "preference": 1.0})
     shown = [request.answers for request in server.requests]
-    assert sorted(shown[2:]) == sorted([list(reversed(each)) for each in shown[2:]])
+    assert sorted(shown) == sorted([second, first] for first, second in shown)
 
 
 def test_a_judge_that_always_prefers_the_first_says_nothing() -> None:
@@ -73,9 +73,8 @@ def test_one_unread_order_leaves_the_pair_unscored_and_not_final() -> None:
     assert not verdict.final
     assert verdict.reason is not None
     assert "last line is no verdict" in verdict.reason
-    assert sorted(str(order["preference"]) for order in verdict.orders) == ["0.0", "None"] or [
-        order["preference"] for order in verdict.orders
-    ] == [None, 0.0]
+    # The first question is about the candidate shown first; the other reply prefers the baseline, shown first there.
+    assert [order["preference"] for order in verdict.orders] == [None, 0.0]
 
 
 def test_equal_answers_are_asked_once_and_tie_whatever_the_judge_says() -> None:
