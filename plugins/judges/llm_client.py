@@ -9,18 +9,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .llm_account import Account
+from .llm_completion import NOT_A_COMPLETION, read_completion
 from .llm_options import OPENAI, EndpointOptions
 from .llm_prompts import Messages, upper_tokens
-from .llm_verdict import Alternative, Reply, Token
+from .llm_verdict import Reply
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 LONGEST_PAUSE = 120.0
 """Seconds; the client waits no longer than this before a retry, whatever `Retry-After` says."""
-
-ROUNDING = 0.01
-"""How far above 0 rounding may lift a log-probability."""
 
 ROW_OF_FAILURES = 20
 """So many calls in a row without a reply, and the endpoint is asked no more."""
@@ -146,8 +144,9 @@ class Endpoint:
         except openai.APIConnectionError:
             return Failed("the connection failed", silent=True)
         except (openai.OpenAIError, ValueError):
-            return Failed("the reply is no JSON of a chat completion")
-        return read_completion(completion)
+            return Failed(NOT_A_COMPLETION)
+        reply = read_completion(completion)
+        return Failed(NOT_A_COMPLETION) if reply is None else reply
 
     def _open(self, retries: int) -> AsyncOpenAI:
         import openai
@@ -195,47 +194,3 @@ def without(key: str, text: str) -> str:
 def shortened(text: str) -> str:
     """The beginning of a text."""
     return text if len(text) <= 160 else f"{text[:159]}…"
-
-
-def read_completion(completion: Any) -> Reply | Failed:
-    """A completion as the client gives it, which may be anything: it checks no shapes."""
-    try:
-        choice = completion.choices[0]
-        message = choice.message
-        text, refusal = message.content, getattr(message, "refusal", None)
-        if not isinstance(text, str | None):
-            return Failed("the reply is no JSON of a chat completion")
-        usage = getattr(completion, "usage", None)
-        return Reply(
-            text=text or "",
-            finish=choice.finish_reason,
-            refusal=refusal if isinstance(refusal, str) else None,
-            tokens=_tokens(getattr(choice, "logprobs", None)),
-            model=completion.model if isinstance(getattr(completion, "model", None), str) else "",
-            input_tokens=_count(usage, "prompt_tokens"),
-            output_tokens=_count(usage, "completion_tokens"),
-        )
-    except (AttributeError, TypeError, IndexError, KeyError):
-        return Failed("the reply is no JSON of a chat completion")
-
-
-def _tokens(logprobs: Any) -> tuple[Token, ...]:
-    content = getattr(logprobs, "content", None) or ()
-    try:
-        tokens = tuple(
-            Token(
-                str(each.token),
-                float(each.logprob),
-                tuple(Alternative(str(other.token), float(other.logprob)) for other in each.top_logprobs or ()),
-            )
-            for each in content
-        )
-    except (AttributeError, TypeError, ValueError):
-        return ()
-    known = [token.logprob for token in tokens] + [each.logprob for token in tokens for each in token.alternatives]
-    return tokens if all(logprob <= ROUNDING for logprob in known) else ()  # NaN is no log-probability, either
-
-
-def _count(usage: Any, name: str) -> int | None:
-    count = getattr(usage, name, None)
-    return count if isinstance(count, int) and count >= 0 else None
