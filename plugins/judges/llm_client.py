@@ -65,9 +65,11 @@ class Endpoint:
         self._logprobs = options.top_logprobs > 0
         self._failures = 0
         self._stopped: str | None = None
-        self._key = os.environ.get(options.api_key_env, "") if options.api_key_env else ""
+        self._key = os.environ.get(options.api_key_env, "").strip() if options.api_key_env else ""
         if options.api_key_env and not self._key:
             self._stopped = f"{options.api_key_env} is not set; nothing was asked"
+        elif not (self._key.isascii() and self._key.isprintable()):
+            self._stopped = f"{options.api_key_env} holds characters that no key has; nothing was asked"
         self._client: AsyncOpenAI | None = None
 
     async def __aenter__(self) -> Endpoint:
@@ -186,8 +188,13 @@ class Endpoint:
 
 
 def without(key: str, text: str) -> str:
-    """A text without any word that shares eight characters in a row with the key, which an endpoint may quote in part."""
-    pieces = {key[start : start + 8] for start in range(max(1, len(key) - 7))} if key else set()
+    """A text without any word that shares eight characters in a row with the key, which an endpoint may quote in part.
+
+    A key of fewer than four is a stand-in that a local server wants, and only hidden where it is a word by itself.
+    """
+    if len(key) < 4:
+        return " ".join("[…]" if key and word == key else word for word in text.split(" "))
+    pieces = {key[start : start + 8] for start in range(max(1, len(key) - 7))}
     return " ".join("[…]" if any(piece in word for piece in pieces) else word for word in text.split(" "))
 
 

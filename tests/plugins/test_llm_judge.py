@@ -17,6 +17,7 @@ pytest.importorskip("openai")
 
 from chat_server import Answer, Request, completion, error, prefers_longer, serving
 from harness_plugins.judges.llm import Llm, LlmOptions
+from harness_plugins.judges.llm_client import without
 from harness_plugins.judges.llm_options import EndpointOptions
 
 import harness
@@ -300,6 +301,29 @@ def test_no_part_of_the_key_is_ever_told(quoted: str, monkeypatch: pytest.Monkey
     assert "VERDICT: TIE" in told
     assert "bad request with […] in it" in told
     assert not any(KEY[start : start + 8] in told for start in range(len(KEY) - 7))
+
+
+@pytest.mark.parametrize("key", ["sk-\nsecret", "schlüssel"])
+def test_a_key_that_cannot_be_sent_is_told_without_it(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOPBACK_KEY", key)
+    with serving(prefers_longer) as server:
+        (verdict,) = judged(Llm(), pairs(1), options(server.url, api_key_env="LOOPBACK_KEY"))
+    assert verdict.reason == "LOOPBACK_KEY holds characters that no key has; nothing was asked"
+    assert not server.requests
+
+
+def test_a_key_with_a_line_end_is_sent_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOPBACK_KEY", f"{KEY}\n")
+    with serving(prefers_longer) as server:
+        judged(Llm(), pairs(1), options(server.url, api_key_env="LOOPBACK_KEY"))
+    assert {request.authorization for request in server.requests} == {f"Bearer {KEY}"}
+
+
+@pytest.mark.parametrize(
+    ("key", "told"), [("sk-test", "key […] is bad"), ("x", "key […] is bad"), ("is", "key […] […] bad")]
+)
+def test_a_short_key_hides_no_more_than_itself(key: str, told: str) -> None:
+    assert without(key, f"key {key} is bad") == told
 
 
 def test_answers_cannot_get_out_of_their_fence() -> None:
