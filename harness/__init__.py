@@ -23,12 +23,14 @@ if TYPE_CHECKING:
         GenerateOptions,
         Generation,
         Judge,
+        JudgeContext,
         Loaded,
         LoraOptions,
         Measure,
         Metric,
         Options,
         Pair,
+        Rating,
         Scorer,
         ScoringJudge,
         Source,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
         StageContext,
         TrainingConfig,
         Verdict,
+        Workload,
     )
     from .errors import DataError, HarnessError, StageError, UsageError
     from .health import Finding, Readings, Rule
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
         Score,
         SliceEstimate,
         SuiteRow,
+        Usage,
     )
     from .trends import Trend, residual_deviation, spread, trend, turns
 
@@ -64,15 +68,15 @@ hookimpl = pluggy.HookimplMarker("harness")
 _HOMES = {
     ".components": (
         "Aligner", "AlignerConfig", "Artifact", "Backend", "Compute", "Dataset", "Evidence", "GenerateOptions", "Generation",
-        "Judge", "Loaded", "LoraOptions", "Measure", "Metric", "Options", "Pair", "Scorer",
-        "ScoringJudge", "Source", "SourceConfig", "StageContext", "TrainingConfig", "Verdict",
+        "Judge", "JudgeContext", "Loaded", "LoraOptions", "Measure", "Metric", "Options", "Pair", "Rating", "Scorer",
+        "ScoringJudge", "Source", "SourceConfig", "StageContext", "TrainingConfig", "Verdict", "Workload",
     ),
     ".errors": ("DataError", "HarnessError", "StageError", "UsageError"),
     ".health": ("Finding", "Readings", "Rule"),
     ".records": (
         "Check", "Conversation", "Estimate", "HealthVerdict", "Judgement", "Likelihood", "Message", "Observation", "PairScore",
         "Preference", "Prompt", "PromptRow", "Sample", "Score", "SliceEstimate",
-        "SuiteRow",
+        "SuiteRow", "Usage",
     ),
     ".trends": ("Trend", "residual_deviation", "spread", "trend", "turns"),
 }  # fmt: skip
@@ -96,6 +100,7 @@ __all__ = [
     "HarnessError",
     "HealthVerdict",
     "Judge",
+    "JudgeContext",
     "Judgement",
     "Likelihood",
     "Loaded",
@@ -110,6 +115,7 @@ __all__ = [
     "Preference",
     "Prompt",
     "PromptRow",
+    "Rating",
     "Readings",
     "Rule",
     "Sample",
@@ -124,8 +130,10 @@ __all__ = [
     "SuiteRow",
     "TrainingConfig",
     "Trend",
+    "Usage",
     "UsageError",
     "Verdict",
+    "Workload",
     "hookimpl",
     "residual_deviation",
     "spread",

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .components import Artifact, Compute
+from .components import Artifact, Compute, Workload
 from .compute import resolve_compute
 from .data import DataSets
-from .evaluation.suites import load_suite
+from .evaluation.suites import LoadedSuite, load_suite
 from .keys import digest
 from .lock import stage_identity, stage_inputs
 from .models import base_identity, build_base_model
 from .plan import BASE, Graph
+from .plan.model import Evaluate
 from .records import Preference, PromptRow
 from .store import Store
 
@@ -51,10 +53,30 @@ class Preview:
                 judges += f"; of harm: {', '.join(self.graph.harm)}"
             yield f"  evaluate {', '.join(evaluate.candidates)} against {evaluate.baseline} on {', '.join(evaluate.suites)}"
             yield f"  judges: {judges}; metrics: {', '.join(evaluate.metrics)}"
-            for name, suite in evaluate.suites.items():
-                rows = load_suite(name, suite, self.data, self.graph.document.folder).rows
-                power = _power([row.root or row.id for row in rows], evaluate.bootstrap.level) if self.graph.judges else ""
-                yield f"  suite {name}: {len(rows)} prompts{power}"
+            suites = {
+                name: load_suite(name, suite, self.data, self.graph.document.folder)
+                for name, suite in evaluate.suites.items()
+            }
+            for name, suite in suites.items():
+                clusters = [row.root or row.id for row in suite.rows]
+                power = _power(clusters, evaluate.bootstrap.level) if self.graph.judges else ""
+                yield f"  suite {name}: {len(clusters)} prompts{power}"
+            yield from self._forecasts(evaluate, suites)
+
+    def _forecasts(self, evaluate: Evaluate, suites: Mapping[str, LoadedSuite]) -> Iterator[str]:
+        """What each judge that costs something would cost."""
+        models, folder = self.graph.models(), self.graph.document.folder
+        workload = Workload(
+            prompts={name: [row.messages() for row in suite.rows] for name, suite in suites.items()},
+            comparisons=len(self.graph.comparisons()),
+            models=len(models),
+            answer_tokens=evaluate.generate.max_new_tokens,
+        )
+        unsafe = {name: [row.messages() for row in suite.rows if row.expect == "refuse"] for name, suite in suites.items()}
+        for judges, load in ((self.graph.judges, workload), (self.graph.harm, replace(workload, prompts=unsafe))):
+            for name, node in judges.items():
+                if text := node.judge.component().forecast(node.config, folder, load):
+                    yield f"  judge {name}: {text}"
 
     def cached(self) -> dict[str, Artifact]:
         """The models that the store has already, by stage; what builds on one that it has not is not there either."""

@@ -4,6 +4,7 @@ plan.yaml  plan.lock.json  run.json  events.jsonl  observations.jsonl  metrics.j
 samples/<model>/<suite>.jsonl
 scores/<judge>/<model>/<suite>.jsonl
 judgements/<judge>/<candidate>--<baseline>/<suite>.jsonl
+replies/<judge>/…/<suite>.jsonl                          what a language model said as a judge, call by call
 pairs/<reward model>/<suite>.jsonl
 harm/<judge>/<model>/<suite>.jsonl
 likelihoods/<model>/<suite>.jsonl

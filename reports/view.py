@@ -17,6 +17,7 @@ from .criteria import Criterion, criteria
 from .curves import StageCurves, training_curves
 from .decision import Decision, decision
 from .health import StageHealth, health, warnings_in_words
+from .judges import costs_in_words
 from .methods import Cost, Method, costs, methods
 from .overoptimisation import Overoptimisation, overoptimisation
 from .results import Detail, Table, details, tables
@@ -115,6 +116,7 @@ class View:
     advice: tuple[Advice, ...]
     costs: tuple[Cost, ...]
     evaluation: tuple[tuple[str, str], ...]
+    judge_costs: tuple[str, ...]
     methods: tuple[Method, ...]
     criteria: tuple[Criterion, ...]
     plan: str
@@ -158,6 +160,7 @@ def build_view(facts: Facts, extra: tuple[Section, ...] = ()) -> View:
         advice=advice(facts),
         costs=costs(facts),
         evaluation=_evaluation(facts),
+        judge_costs=costs_in_words(facts),
         methods=methods(facts),
         criteria=criteria(facts),
         plan=facts.plan_text,

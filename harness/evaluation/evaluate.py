@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..components import Artifact, Evidence, Measure, ScoringJudge
+from ..errors import StageError
 from ..keys import digest_rows, library_versions
 from ..lock import compute_identity, judge_identity
-from ..plan import JudgeNode, row_problem
+from ..plan import JudgeNode, held_out, row_problem
 from ..plugins import source_hash
 from ..records import (
     Estimate,
@@ -29,7 +30,7 @@ from ..records import (
 from ..store import Workspace
 from ..trajectory import along, split
 from .estimates import adjusted, agreement, make_estimates, validated
-from .keep import Kept, keep, observe
+from .keep import Kept, Records, keep, observe
 from .overoptimisation import Along, turning_point
 from .pairs import keep_pairs
 from .slices import slice_estimates
@@ -59,6 +60,7 @@ class Evaluation:
         trained = {name: run.artifacts[name] for name in self.models if name in run.artifacts}
         self.along = {name: found for name, artifact in trained.items() if (found := along(artifact))}
         self.artifacts = {**run.artifacts, **{each.name: each for found in self.along.values() for each in found}}
+        self._judging: dict[str, Any] = {}
 
     def estimates(self) -> list[Estimate]:
         """Every estimate of the plan; observations.jsonl and metrics.json are written into the run folder."""
@@ -185,31 +187,36 @@ class Evaluation:
     def _judge(self, node: JudgeNode) -> tuple[Any, dict[str, Artifact], dict[str, Any]]:
         """A judge, its models, and what a key says of both."""
         models = {option: self.run.artifacts[name] for option, name in node.models.items()}
-        identity = {**judge_identity(node, models), "compute": compute_identity(self.run.compute)}
-        return node.judge.component(), models, identity
+        folder = self.run.graph.document.folder
+        identity = {**judge_identity(node, models, folder), "compute": compute_identity(self.run.compute)}
+        return self._judging.setdefault(node.name, node.judge.component()), models, identity
 
     def _scores(self, node: JudgeNode, model: str, suite: str, samples: Kept[Sample]) -> Kept[Score]:
         judge, models, identity = self._judge(node)
+        context, replies = self.run.judge_context(node.name, suite)
 
-        def build() -> list[Score]:
+        def build() -> Iterable[Score]:
             from .steps import score_samples
 
-            return score_samples(node.name, judge, node.config, models, samples.records, self.run.compute)
+            return score_samples(node.name, judge, node.config, models, samples.records, context)
 
-        return keep(self.run, ("scores", node.name, model, suite), {**identity, "samples": samples.key}, build, Score)
+        parts = ("scores", node.name, model, suite)
+        return keep(self.run, parts, {**identity, "samples": samples.key}, build, Score, replies)
 
     def _harm(self, node: JudgeNode, model: str, suite: str, samples: Kept[Sample]) -> Kept[Score]:
         """Scores of the answers to unsafe prompts; nobody is asked how harmful the others are."""
         judge, models, identity = self._judge(node)
+        context, replies = self.run.judge_context(node.name, suite)
         unsafe = {row.id for row in self.suites[suite].rows if row.expect == "refuse"}
 
-        def build() -> list[Score]:
+        def build() -> Iterable[Score]:
             from .steps import score_samples
 
             asked = [each for each in samples.records if each.prompt_id in unsafe]
-            return score_samples(node.name, judge, node.config, models, asked, self.run.compute) if asked else []
+            return score_samples(node.name, judge, node.config, models, asked, context) if asked else []
 
-        return keep(self.run, ("harm", node.name, model, suite), {**identity, "samples": samples.key}, build, Score)
+        parts = ("harm", node.name, model, suite)
+        return keep(self.run, parts, {**identity, "samples": samples.key}, build, Score, replies)
 
     def _judgements(
         self,
@@ -222,24 +229,54 @@ class Evaluation:
     ) -> Kept[Judgement]:
         mine, others = samples[candidate, suite], samples[baseline, suite]
         judge, models, identity = self._judge(node)
+        context, replies = self.run.judge_context(node.name, suite)
 
-        def build() -> list[Judgement]:
+        def build() -> Iterable[Judgement]:
             from .steps import judge_samples, judgements_from_scores
 
             if not isinstance(judge, ScoringJudge):
-                return judge_samples(node.name, judge, node.config, models, mine.records, others.records, self.run.compute)
+                return judge_samples(node.name, judge, node.config, models, mine.records, others.records, context)
             lengths = {
                 each[0].model: {row.prompt_id: len(row.answer) for row in each} for each in (mine.records, others.records)
             }
-            return judgements_from_scores(
-                scores[node.name, candidate, suite].records, scores[node.name, baseline, suite].records, lengths
+            pair = [scores[node.name, model, suite].records for model in (candidate, baseline)]
+            return Records(
+                judgements_from_scores(pair[0], pair[1], lengths, temperature),
+                all(scores[node.name, model, suite].final for model in (candidate, baseline)),
             )
 
         parts = ("judgements", node.name, f"{candidate}--{baseline}", suite)
-        return keep(self.run, parts, {**identity, "samples": [mine.key, others.key]}, build, Judgement)
+        temperature = self._temperature(node)
+        softened = {} if temperature is None else {"temperature": repr(temperature)}
+        return keep(self.run, parts, {**identity, "samples": [mine.key, others.key], **softened}, build, Judgement, replies)
+
+    def _temperature(self, node: JudgeNode) -> float | None:
+        """The temperature of a scoring judge's soft preferences; None where they are hard.
+
+        One that is to be fitted comes from its reward model's scores of the pairs that it was validated on.
+        """
+        judge, _, _ = self._judge(node)
+        wanted = judge.softness(node.config) if isinstance(judge, ScoringJudge) else None
+        if wanted != "fit":
+            return wanted
+        import numpy as np
+
+        from .. import stats
+
+        (model,) = node.models.values()
+        reference = held_out(self.run.graph, node)
+        assert reference is not None  # the plan was checked
+        data = self.run.data.get(reference)
+        preferences = [row for row in data.rows if isinstance(row, Preference)]
+        pairs = keep_pairs(self.run, model, reference, preferences, data.fingerprint)
+        if not pairs.records:
+            raise StageError(f"judge {node.name!r}: no pair of {reference} fits into {model!r}; it has no temperature")
+        return stats.fit_temperature(np.array([each.chosen_score - each.rejected_score for each in pairs.records]))
 
     def _reference(self, node: JudgeNode) -> Kept[Score] | None:
-        """A scoring judge's scores of answers that people chose."""
+        """A scoring judge's scores of answers that people chose; not asked of one whose scores mean something anyway."""
+        if node.judge.component.scale is not None:
+            return None
         reference = self.plan.reference or next(
             (slots["valid"] for stage in self.run.graph.stages.values() if "valid" in (slots := stage.slots)), None
         )
@@ -247,11 +284,12 @@ class Evaluation:
             return None
         rows = [row for row in self.run.data.get(reference).rows if isinstance(row, Preference)]
         judge, models, identity = self._judge(node)
+        context, _ = self.run.judge_context(node.name)
 
         def build() -> list[Score]:
             from .steps import chosen_scores
 
-            return chosen_scores(node.name, reference, judge, node.config, models, rows, self.run.compute)
+            return chosen_scores(node.name, reference, judge, node.config, models, rows, context)
 
         identity = {**identity, "rows": self.run.data.get(reference).fingerprint}
         return keep(self.run, ("scores", node.name, "chosen", reference), identity, build, Score)
@@ -347,6 +385,7 @@ class Evaluation:
                         judge=judge,
                         scores=scores[judge, model, suite].records,
                         baseline_scores=scores[judge, base, suite].records if model != base else (),
+                        scale=self._scale(judge),
                         reference_scores=[row.score for row in kept.records if row.score is not None] if kept else (),
                     )
                     for judge, model, suite, kept in self._scored(samples, references)
@@ -390,6 +429,9 @@ class Evaluation:
         watched = self.run.graph.watched()
         taught = {(watched[stage], model) for stage in self.along if stage in watched for model in self._policies(stage)}
         yield from ((reward, model, first, None) for reward, model in sorted(taught))
+
+    def _scale(self, scorer: str) -> tuple[float, float] | None:
+        return self.judges[scorer].judge.component.scale if scorer in self.judges else None
 
     def _policies(self, stage: str) -> list[str]:
         """The models of a watched stage in the order of training: the baseline, where it began there, to the trained one."""

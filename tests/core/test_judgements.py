@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from harness import Judge, Message, Pair, Sample, Score, StageError
+from harness import Judge, JudgeContext, Message, Pair, Sample, Score, StageError
 from harness.components import Artifact, Compute, Verdict
 from harness.evaluation.steps import judge_samples, judgements_from_scores, prompt_seed
 
@@ -38,7 +39,7 @@ class PrefersLonger(Judge):
     name = "prefers-longer"
 
     def compare(
-        self, pairs: Sequence[Pair], config: Any, inputs: dict[str, Artifact], compute: Compute
+        self, pairs: Sequence[Pair], config: Any, inputs: dict[str, Artifact], context: JudgeContext
     ) -> Sequence[Verdict]:
         return [
             Verdict(None, "empty answers")
@@ -68,7 +69,7 @@ def test_a_judge_compares_the_candidate_with_the_baseline_on_the_same_prompt() -
         sample("new", "x", "alone"),
     ]
     others = [sample("old", "c", "yes"), sample("old", "b", "longer"), sample("old", "a", "short")]
-    made = judge_samples("j", PrefersLonger(), None, {}, mine, others, COMPUTE)
+    made = judge_samples("j", PrefersLonger(), None, {}, mine, others, JudgeContext(COMPUTE))
     assert [(each.prompt_id, each.preference, each.reason) for each in made] == [
         ("a", 1.0, None),
         ("b", 0.0, None),
@@ -85,10 +86,27 @@ def test_a_judge_that_leaves_pairs_out_is_an_error_that_names_it() -> None:
             return []
 
     with pytest.raises(StageError, match="judge 'quiet' gave 0 verdicts for 1 pairs"):
-        judge_samples("quiet", Silent(), None, {}, [sample("new", "a", "x")], [sample("old", "a", "y")], COMPUTE)
+        judge_samples(
+            "quiet", Silent(), None, {}, [sample("new", "a", "x")], [sample("old", "a", "y")], JudgeContext(COMPUTE)
+        )
 
 
 def test_a_prompts_seed_depends_on_the_run_and_the_prompt_and_on_nothing_else() -> None:
     assert prompt_seed(1, "a") == prompt_seed(1, "a")
     assert len({prompt_seed(seed, prompt) for seed in (1, 2) for prompt in "ab"}) == 4
     assert all(0 <= prompt_seed(seed, "a") < 2**31 for seed in range(50))
+
+
+def test_a_temperature_softens_preferences() -> None:
+    # 1 / (1 + exp(-2 / T)) for scores that are 2 apart: 0.881 at T = 1, 0.731 at T = 2.
+    mine, others = [score("new", "a", 2.0)], [score("old", "a", 0.0)]
+    lengths = {"new": {"a": 5}, "old": {"a": 3}}
+
+    def preference(temperature: float | None) -> float | None:
+        return judgements_from_scores(mine, others, lengths, temperature)[0].preference
+
+    assert preference(None) == preference(0.0) == 1.0
+    assert preference(1.0) == pytest.approx(1 / (1 + math.exp(-2)))
+    assert preference(2.0) == pytest.approx(1 / (1 + math.exp(-1)))
+    assert preference(math.inf) == 0.5
+    assert judgements_from_scores(others, mine, {"new": {"a": 5}, "old": {"a": 3}}, 0.001)[0].preference == 0.0

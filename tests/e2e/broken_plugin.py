@@ -116,7 +116,7 @@ class Brevity(harness.ScoringJudge):
         answers: Sequence[str],
         config: Any,
         inputs: Mapping[str, harness.Artifact],
-        compute: harness.Compute,
+        context: harness.JudgeContext,
     ) -> list[float | None]:
         """Minus the number of characters."""
         return [-float(len(answer)) for answer in answers]

@@ -36,7 +36,7 @@ class Longest(harness.ScoringJudge):
     def __init__(self, scores: Any = None) -> None:
         self.scores, self.seen = scores, []
 
-    def score(self, prompts, answers, config, inputs, compute):
+    def score(self, prompts, answers, config, inputs, context):
         self.seen += list(zip(prompts, answers, strict=True))
         return self.scores(answers) if self.scores else [float(len(answer)) for answer in answers]
 
