@@ -11,6 +11,7 @@ An interval covers the choice of prompts, not the training run.
 
 from __future__ import annotations
 
+from .agreement import cohen_kappa, corrected_win_rate, rogan_gladen, sensitivity, specificity, youden
 from .clusters import Clusters, TooFewPrompts, effective_size, standard_error
 from .estimates import estimate, estimate_columns, paired_difference
 from .fitted import expected_calibration_error, pearson, spearman
@@ -22,6 +23,8 @@ __all__ = [
     "Interval",
     "TooFewPrompts",
     "bca",
+    "cohen_kappa",
+    "corrected_win_rate",
     "effective_size",
     "estimate",
     "estimate_columns",
@@ -29,8 +32,12 @@ __all__ = [
     "paired_difference",
     "pearson",
     "rate_interval",
+    "rogan_gladen",
+    "sensitivity",
     "sign_test",
     "spearman",
+    "specificity",
     "standard_error",
     "wilson",
+    "youden",
 ]
