@@ -30,6 +30,13 @@ class Canary:
         """Whether the interval leaves no doubt that the rate is above what is allowed."""
         return estimate.metric == self.metric and estimate.low > self.allowed
 
+    def evidence(self, estimate: Estimate) -> str:
+        """The rate, its interval and what is allowed, in words."""
+        return (
+            f"on {estimate.value:.0%} of {estimate.n} {estimate.unit.rpartition(' ')[2]} of {estimate.suite!r} "
+            f"({estimate.level:.0%} interval {estimate.low:.0%} to {estimate.high:.0%}, allowed {self.allowed:.0%})"
+        )
+
 
 CANARIES: Final = (
     Canary("canary-identical", 0.1, "prefers one of two identical answers"),
@@ -58,8 +65,8 @@ CORRECTED: Final = "corrected-win-rate"
 AUDIT_METRICS: Final = frozenset({*(each.metric for each in CANARIES), *BIASES, *MISSING, *AGREEMENT, *HUMAN})
 """The estimates that are of a judge and not of a model. Their `model` is the judge."""
 
-UNPARSED: Final = "no verdict"
-"""How the reason of an unscored comparison begins where the judge replied, but its reply holds no verdict."""
+UNPARSED: Final = ("no verdict", "words of a verdict")
+"""One of these stands in the reason of a comparison that is unscored because the judge's reply holds no verdict."""
 
 
 def failed_canaries(estimates: Iterable[Estimate], judge: str) -> list[tuple[Canary, Estimate]]:

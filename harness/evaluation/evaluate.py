@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..audit import failed_canaries
 from ..components import Artifact, Evidence, ScoringJudge
-from ..keys import library_versions
+from ..keys import digest_rows, library_versions
 from ..lock import compute_identity, judge_identity
 from ..plan import JudgeNode
+from ..plan.labels import read_labels
 from ..plugins import source_hash
 from ..records import (
     Estimate,
@@ -24,6 +26,8 @@ from ..records import (
     write_records,
 )
 from ..store import Workspace
+from .audit import AuditEvidence, audit_estimates
+from .canaries import canaries, judge_canaries
 from .estimates import agreement, make_estimates
 from .keep import Kept, keep, observe
 from .pairs import keep_pairs
@@ -73,8 +77,13 @@ class Evaluation:
             for model in self.run.graph.reward_models()
             if model in self.run.artifacts and suite.preferences
         }
-        kept = [*samples.values(), *scores.values(), *judgements.values(), *references.values(), *pairs.values()]
-        return self._estimates([each.key for each in kept if each], samples, scores, judgements, references, pairs)
+        found = self._canaries(samples) if self.comparisons else {}
+        kept = [
+            *samples.values(), *scores.values(), *judgements.values(), *references.values(), *pairs.values(),
+            *found.values(),
+        ]  # fmt: skip
+        keys = [each.key for each in kept if each]
+        return self._estimates(keys, found, samples, scores, judgements, references, pairs)
 
     def _ready(self, node: JudgeNode) -> bool:
         lost = [name for name in node.models.values() if name not in self.run.artifacts]
@@ -177,14 +186,66 @@ class Evaluation:
         identity = {**identity, "rows": self.run.data.get(reference).fingerprint}
         return keep(self.run, ("scores", node.name, "chosen", reference), identity, build, Score)
 
+    # --- the judges -------------------------------------------------------------------------------------------------------
+
+    def _canaries(self, samples: Mapping[tuple[str, str], Kept[Sample]]) -> dict[str, Kept[Judgement]]:
+        """Every judge's preferences in comparisons whose outcome is known, on prompts of the first suite."""
+        name, suite = next(iter(self.suites.items()))
+        sides = [samples[model, name] for model in self.comparisons[0]]
+
+        def kept(node: JudgeNode) -> Kept[Judgement]:
+            judge, models, identity = self._judge(node)
+
+            def build() -> list[Judgement]:
+                pairs = list(canaries(suite, *(side.records for side in sides)))
+                return judge_canaries(node.name, judge, node.config, models, pairs, self.run.compute)
+
+            rows = [suite.fingerprint, suite.preferences_fingerprint, *(side.key for side in sides)]
+            source = source_hash("harness.evaluation.canaries")
+            return keep(self.run, ("audit", node.name), {**identity, "rows": rows, "canaries": source}, build, Judgement)
+
+        return {judge: kept(node) for judge, node in self.judges.items()}
+
+    def _audit(
+        self, judgements: Mapping[tuple[str, str, str, str], Kept[Judgement]], canaries: Mapping[str, Kept[Judgement]]
+    ) -> Iterator[Estimate | str]:
+        """What the judgements show of the judges themselves."""
+        if not canaries:
+            return
+        by_judge: dict[tuple[str, str], list[Judgement]] = {}
+        for (judge, _, _, suite), kept in judgements.items():
+            by_judge.setdefault((judge, suite), []).extend(kept.records)
+        evidence = AuditEvidence(
+            judgements=by_judge,
+            canaries={judge: kept.records for judge, kept in canaries.items()},
+            roots={name: {row.id: row.root or row.id for row in suite.rows} for name, suite in self.suites.items()},
+            people=self._people(),
+            **self._families(),
+            scoring=frozenset(n for n, node in self.judges.items() if issubclass(node.judge.component, ScoringJudge)),
+        )
+        yield from audit_estimates(evidence, self.plan.bootstrap, self.seed)
+
+    def _people(self) -> list[Judgement]:
+        path = self.plan.human
+        return [row for _, row in read_labels(self.run.graph.document.folder / path)] if path else []
+
+    def _families(self) -> dict[str, dict[str, str | None]]:
+        graph = self.run.graph
+        return {
+            "families": {model: graph.family(model) for model in self.models},
+            "judge_families": {judge: graph.judge_family(judge) for judge in self.judges},
+        }
+
     # --- estimates --------------------------------------------------------------------------------------------------------
 
-    def _estimates(self, keys: Sequence[str], *evidence: Any) -> list[Estimate]:
+    def _estimates(self, keys: Sequence[str], canaries: Mapping[str, Kept[Judgement]], *evidence: Any) -> list[Estimate]:
         run, metrics = self.run, self.run.graph.metrics
         identity = {
             "what": "estimates",
             "records": keys,
             "metrics": [[node.metric.identity(), [each.name for each in node.measures]] for node in metrics],
+            "people": digest_rows(self._people()),
+            **self._families(),
             "baseline": self.plan.baseline,
             "bootstrap": self.plan.bootstrap.model_dump(mode="json"),
             "seed": self.seed,
@@ -199,6 +260,7 @@ class Evaluation:
             made = [
                 *make_estimates(observations, measures, self.plan.baseline, self.plan.bootstrap, self.seed),
                 *self._agreement(evidence[1]),
+                *self._audit(evidence[2], canaries),
             ]
             estimates = [each.model_dump() for each in made if isinstance(each, Estimate)]
             skipped = [each for each in made if isinstance(each, str)]
@@ -210,7 +272,11 @@ class Evaluation:
         metrics_file = json.loads((result.path / "metrics.json").read_text(encoding="utf-8"))
         for text in metrics_file["skipped"]:
             run.warn(f"no estimate: {text}")
-        return [Estimate.model_validate(each) for each in metrics_file["estimates"]]
+        found = [Estimate.model_validate(each) for each in metrics_file["estimates"]]
+        for judge in self.judges:
+            for canary, each in failed_canaries(found, judge):
+                run.warn(f"judge {judge!r} {canary.says}: {canary.evidence(each)}. Rest nothing on it.")
+        return found
 
     def _observations(
         self,

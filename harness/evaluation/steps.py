@@ -135,6 +135,25 @@ def judge_samples(
     ]
 
 
+def judge_pairs(
+    name: str,
+    judge: Judge,
+    config: Any,
+    models: dict[str, Artifact],
+    candidate: Sequence[Sample],
+    baseline: Sequence[Sample],
+    compute: Compute,
+) -> list[Judgement]:
+    """Judgements of pairs of answers that were not scored before, by any judge: one that scores, scores all of them at once."""
+    if not isinstance(judge, ScoringJudge):
+        return judge_samples(name, judge, config, models, candidate, baseline, compute)
+    scores = score_samples(name, judge, config, models, [*candidate, *baseline], compute)
+    lengths: dict[str, dict[str, int]] = {}
+    for each in (*candidate, *baseline):
+        lengths.setdefault(each.model, {})[each.prompt_id] = len(each.answer)
+    return judgements_from_scores(scores[: len(candidate)], scores[len(candidate) :], lengths)
+
+
 def score_pairs(
     model: Artifact, suite: str, preferences: Sequence[Preference], max_length: int, compute: Compute
 ) -> list[PairScore]:

@@ -14,6 +14,7 @@ from ..errors import PlanError
 from .evaluation import check_evaluation, resolve_judges, resolve_metrics
 from .gates import check_gate, expected_estimates
 from .graph import BASE, DataNode, Graph, JudgeNode, MetricNode
+from .labels import check_labels
 from .model import NAME, Plan
 from .problems import Problems, location
 from .references import References
@@ -49,6 +50,8 @@ def check(document: Document, registry: Registry) -> Graph:
     elif plan.require and document.values.get("evaluate") is None:
         problems.add(("require",), "there is nothing to require without `evaluate`")
     graph = Graph(plan, document, data, stages, judges, metrics)
+    if plan.evaluate is not None:
+        check_labels(plan.evaluate, problems, graph.comparisons())
     if valid and len(stages) == len(plan.stages) and not any(each.path.startswith(BEFORE_GATES) for each in problems.found):
         expected = list(expected_estimates(graph))
         for index, gate in enumerate(plan.require):
