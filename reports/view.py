@@ -12,6 +12,7 @@ from harness.records import Estimate
 from . import pictures
 from .advice import Advice, advice
 from .answers import Comparisons, Failure, comparisons, failures
+from .audit import Audit, audit
 from .criteria import Criterion, criteria
 from .curves import StageCurves, training_curves
 from .health import StageHealth, health, warnings_in_words
@@ -100,6 +101,7 @@ class View:
     sweeps: tuple[Sweep, ...]
     trained: tuple[Trained, ...]
     reward_models: tuple[Calibrated, ...]
+    audit: Audit | None
     comparisons: tuple[Comparisons, ...]
     failures: tuple[Failure, ...]
     health: tuple[StageHealth, ...]
@@ -139,6 +141,7 @@ def build_view(facts: Facts, extra: tuple[Section, ...] = ()) -> View:
         sweeps=sweeps(facts),
         trained=tuple(Trained(each, drawn[each.stage]) for each in shown),
         reward_models=tuple(Calibrated(*each) for each in zip(models, pictures.calibration(models), strict=True)),
+        audit=audit(facts),
         comparisons=comparisons(facts),
         failures=failures(facts),
         health=health(facts),

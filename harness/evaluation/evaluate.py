@@ -154,16 +154,16 @@ class Evaluation:
         judge, models, identity = self._judge(node)
 
         def build() -> list[Judgement]:
-            from .steps import judge_samples, judgements_from_scores
+            from .steps import judge_samples, judgements_from_scores, share_scores
 
             if not isinstance(judge, ScoringJudge):
                 return judge_samples(node.name, judge, node.config, models, mine.records, others.records, self.run.compute)
             lengths = {
                 each[0].model: {row.prompt_id: len(row.answer) for row in each} for each in (mine.records, others.records)
             }
-            return judgements_from_scores(
-                scores[node.name, candidate, suite].records, scores[node.name, baseline, suite].records, lengths
-            )
+            theirs = scores[node.name, baseline, suite].records
+            ours = share_scores(scores[node.name, candidate, suite].records, theirs, mine.records, others.records)
+            return judgements_from_scores(ours, theirs, lengths)
 
         parts = ("judgements", node.name, f"{candidate}--{baseline}", suite)
         return keep(self.run, parts, {**identity, "samples": [mine.key, others.key]}, build, Judgement)
