@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from audited import (
     PROMPTS,
+    ROOTS,
     AlwaysFirst,
     AlwaysFirstOnce,
     ConstantFan,
@@ -170,6 +171,16 @@ def test_a_canary_fails_when_its_whole_interval_is_above_what_is_allowed() -> No
     assert not canary.fails(rate(0.5))
     assert not canary.fails(rate(0.51, "canary-verdict"))
     assert canary.evidence(rate(0.51)) == ("on 90% of 20 prompts of 's' (95% interval 51% to 100%, allowed 50%)")
+
+
+@pytest.mark.parametrize(("wrong", "canary", "fail"), [(5, 0, True), (4, 0, False), (15, 2, True), (14, 2, False)])
+def test_how_many_of_twenty_prompts_fail_a_judge(wrong: int, canary: int, fail: bool) -> None:
+    # Wilson, 95 %: 5 / 20 is above 0.112, 4 / 20 above 0.081; 15 / 20 above 0.531, 14 / 20 above 0.481.
+    rows = [row for row in judged(Fair())[1] if row.candidate == "constant"]
+    made = [row.model_copy(update={"preference": float(n < wrong)}) for n, row in enumerate(rows)]
+    estimates, _ = audited(AuditEvidence({}, {"fair": made}, ROOTS))
+    rate = estimates["fair", "canary-constant"]
+    assert CANARIES[canary].fails(rate.model_copy(update={"metric": CANARIES[canary].metric})) is fail
 
 
 def test_without_a_prompt_for_them_there_are_no_canaries() -> None:

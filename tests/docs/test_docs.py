@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness import hookspecs
+from harness.audit import AUDIT_METRICS, CANARIES, CANARY_PROMPTS, CORRECTED
 from harness.cli import cli
 from harness.plan import check, parse_document
 from harness.plugins import load_plugins
@@ -96,3 +97,13 @@ def test_whole_plans_that_are_shown_are_valid(page: Path, tmp_path: Path) -> Non
             for file in re.findall(r"\bpath: ([\w.-]+\.jsonl)", block):
                 (tmp_path / file).touch()
             check(parse_document(block, str(tmp_path / f"{page.name}-{number}.yaml")), registry)
+
+
+def test_the_page_on_audits_names_every_number_and_what_is_allowed() -> None:
+    text = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert {line.split("`")[1] for line in rows} == {*AUDIT_METRICS, CORRECTED}
+    for canary in CANARIES:
+        allowed = f"| {100 * canary.allowed:.0f} % |"
+        assert any(line.startswith(f"| `{canary.metric}` |") and line.endswith(allowed) for line in rows), canary.metric
+    assert f"the first {CANARY_PROMPTS} prompts" in " ".join(text.split())
