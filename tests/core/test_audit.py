@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from audited import (
-    PROMPTS,
-    ROOTS,
+from audited import PROMPTS, ROOTS, answers, audited, evidence, judged, sample
+from flawed_judges import (
     AlwaysFirst,
     AlwaysFirstOnce,
     ConstantFan,
@@ -16,11 +15,6 @@ from audited import (
     Mumbling,
     Obedient,
     Suggestible,
-    answers,
-    audited,
-    evidence,
-    judged,
-    sample,
 )
 
 from harness import Judge, Judgement
