@@ -9,6 +9,7 @@ from typing import Any
 from .components import Artifact, Compute
 from .compute import resolve_compute
 from .data import DataSets
+from .evaluation.suites import load_suite
 from .keys import digest
 from .lock import stage_identity, stage_inputs
 from .models import base_identity, build_base_model
@@ -16,9 +17,12 @@ from .plan import BASE, Graph
 from .records import Preference, PromptRow
 from .store import Store
 
+POWER = 0.8
+"""The probability with which a difference is to be found, by convention."""
+
 
 class Preview:
-    """A plan, its data and its store, looked at without training. Raises DataError for data that cannot be read."""
+    """A plan, its data and its store, looked at without training. Raises DataError or UsageError for data that cannot be read."""
 
     def __init__(self, graph: Graph, store: Store) -> None:
         self.graph = graph
@@ -45,6 +49,9 @@ class Preview:
             judges = ", ".join(self.graph.judges) or "none"
             yield f"  evaluate {', '.join(evaluate.candidates)} against {evaluate.baseline} on {', '.join(evaluate.suites)}"
             yield f"  judges: {judges}; metrics: {', '.join(evaluate.metrics)}"
+            for name, suite in evaluate.suites.items():
+                rows = load_suite(name, suite, self.data, self.graph.document.folder).rows
+                yield f"  suite {name}: {_power([row.root or row.id for row in rows], evaluate.bootstrap.level)}"
 
     def cached(self) -> dict[str, Artifact]:
         """The models that the store has already, by stage; what builds on one that it has not is not there either."""
@@ -123,6 +130,22 @@ def _marked(tokenizer: Any, ids: Sequence[int], start: int) -> str:
     texts = [tokenizer.decode([each]).replace("\n", "⏎") for each in ids]
     quiet, learned = "|".join(texts[:start]), "|".join(texts[start:])
     return f"{quiet}«{learned}»" if learned else quiet
+
+
+def _power(roots: Sequence[str], level: float) -> str:
+    """How many prompts there are, and which win rate they can tell from ½; siblings are taken for copies."""
+    from . import stats
+
+    clusters = stats.Clusters.of(roots)
+    independent = stats.copies_size(clusters)
+    worth = f", worth at least {independent:.0f} independent ones" if clusters.count < clusters.n else ""
+    far = stats.detectable_win_rate(independent, level=level, power=POWER)
+    found = (
+        "too few to tell any win rate from 0.5"
+        if far is None
+        else f"a win rate of at least 0.5 ± {far:.2g} would be found with power {POWER:g}"
+    )
+    return f"{clusters.n} prompts{worth}: {found}"
 
 
 def preview(graph: Graph, store: Path) -> Preview:

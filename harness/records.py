@@ -170,7 +170,9 @@ class Estimate(Record):
     """A statistic over observations with its interval. Only `harness.stats` makes them.
 
     Unique by model, metric, judge, suite and baseline. `n` counts observations, `clusters` the groups of prompts that were
-    resampled together. With a baseline the value compares the two models on the same prompts.
+    resampled together. With a baseline the value compares the two models on the same prompts. `resamples` is how many
+    bootstrap resamples were made, null where the method makes none. `p_adjusted` is the p-value by Holm's method over all
+    comparisons by the same judge on the same suite, null where the number is none of them.
     """
 
     model: str
@@ -189,6 +191,8 @@ class Estimate(Record):
     unit: str
     seed: int
     p_value: Probability | None = None
+    p_adjusted: Probability | None = None
+    resamples: int | None = None
 
 
 class HealthVerdict(Record):

@@ -20,8 +20,9 @@ from markupsafe import Markup
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from harness.stats import ReliabilityBin
+
     from .curves import Panel
-    from .rewards import Bin
 
 _INK, _MUTED, _GRID = "#101112", "#707172", "#d0d1d2"
 _SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -131,7 +132,7 @@ def curves(name: str, panel: Panel, description: str) -> Markup:
     return _inline(buffer.getvalue(), name, panel.title, description)
 
 
-def reliability(name: str, bins: Sequence[Bin], title: str, description: str) -> Markup:
+def reliability(name: str, bins: Sequence[ReliabilityBin], title: str, description: str) -> Markup:
     """Share of pairs ranked correctly against confidence; an honest model lies on the diagonal."""
     with _figure(3.8, 3.0, 0.16, 0.04, 0.05, 0.17) as (axes, buffer):
         axes.plot([50, 100], [50, 100], color=_MUTED, linewidth=1, linestyle="--")

@@ -31,6 +31,11 @@ def direction(estimate: Estimate, null: float) -> Direction:
     return "better" if estimate.value > null else "worse"
 
 
+def turned(way: Direction) -> Direction:
+    """The same difference, seen from the other side."""
+    return "undecided" if way == "undecided" else "worse" if way == "better" else "better"
+
+
 def primary(facts: Facts, model: str) -> Estimate | None:
     """The win rate that the verdict on a model rests on: the first suite, and on it the first judge that may judge the
     model."""

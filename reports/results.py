@@ -57,6 +57,8 @@ class Detail:
     text: str
     standard_error: str
     p_value: str
+    p_adjusted: str
+    method: str
     sign: str = ""
     mark: str = ""
 
@@ -85,6 +87,8 @@ def details(facts: Facts) -> tuple[Detail, ...]:
             interval(each, null_of(each)),
             "–" if each.standard_error is None else number(each.standard_error),
             "–" if each.p_value is None else number(each.p_value),
+            "–" if each.p_adjusted is None else number(each.p_adjusted),
+            each.method if each.resamples is None else f"{each.method}, {each.resamples:,} resamples",
             known[each.judge].sign if each.judge else "",
             known[each.judge].mark(each.model, each.baseline) if each.judge else "",
         )

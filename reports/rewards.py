@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from .text import interval, number, percent
 
 if TYPE_CHECKING:
     from harness.records import PairScore
+    from harness.stats import ReliabilityBin
 
     from .facts import Facts
 
@@ -26,17 +26,6 @@ _MEASURES = {
     "brier": "Brier score",
     "ece": "Expected calibration error",
 }
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Pairs of similar confidence: its mean, the share ranked as people did, and that share's interval."""
-
-    confidence: float
-    correct: float
-    low: float
-    high: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -57,7 +46,7 @@ class RewardModel:
     model: str
     suite: str
     measures: tuple[tuple[str, str], ...]
-    bins: tuple[Bin, ...]
+    bins: tuple[ReliabilityBin, ...]
     worst: tuple[WorstPair, ...]
 
 
@@ -70,6 +59,10 @@ def reward_models(facts: Facts) -> tuple[RewardModel, ...]:
 
 
 def _reward_model(facts: Facts, model: str, suite: str) -> RewardModel:
+    import numpy as np
+
+    from harness import stats
+
     pairs = facts.pairs.get((model, suite), ())
     measures = [
         (name, interval(each, null_of(each)))
@@ -86,29 +79,8 @@ def _reward_model(facts: Facts, model: str, suite: str) -> RewardModel:
         if each.model in (model, *judges) and each.judge
     ]
     level = facts.estimates[0].level if facts.estimates else 0.95
-    return RewardModel(model, suite, tuple(measures), reliability(pairs, level), _worst(pairs))
-
-
-def reliability(pairs: Sequence[PairScore], level: float) -> tuple[Bin, ...]:
-    """How often the preferred answer scores higher, by confidence sigmoid(|margin|), in equal bins from 0.5 to 1.
-
-    Wilson intervals over pairs; a margin of exactly 0 is no prediction and is left out.
-    """
-    from harness.stats import wilson
-
-    found: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
-    for pair in pairs:
-        margin = pair.chosen_score - pair.rejected_score
-        if margin:
-            confidence = 1 / (1 + math.exp(-min(abs(margin), 700.0)))
-            found[min(BINS - 1, int((confidence - 0.5) * 2 * BINS))].append((confidence, margin > 0))
-    bins = []
-    for each in found:
-        if each:
-            right = sum(correct for _, correct in each)
-            low, high = wilson(right, len(each), level)
-            bins.append(Bin(sum(confidence for confidence, _ in each) / len(each), right / len(each), low, high, len(each)))
-    return tuple(bins)
+    margins = np.array([pair.chosen_score - pair.rejected_score for pair in pairs])
+    return RewardModel(model, suite, tuple(measures), stats.reliability(margins, BINS, level), _worst(pairs))
 
 
 def _worst(pairs: Sequence[PairScore]) -> tuple[WorstPair, ...]:

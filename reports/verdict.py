@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from .evidence import FEW, Direction, difference, direction, primary
 from .judges import Standing, standings
+from .power import what_would_tell
+from .side_effects import side_effects
 from .text import count, decimals_for, interval_words, join, label, number, percent
 
 if TYPE_CHECKING:
@@ -24,11 +26,12 @@ SCOPE = (
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence of the verdict, and which way it goes for its model."""
+    """One sentence of the verdict, which way it goes for its model, and what has to be said beside it."""
 
     model: str
     direction: Direction
     text: str
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,12 @@ def _against_baseline(facts: Facts, known: Mapping[str, Standing], model: str) -
         text = f"{name} loses to {baseline}: it is preferred on {rate} of prompts ({evidence})."
     else:
         text = f"{name} and {baseline} are not distinguishable: {name} is preferred on {rate} of prompts ({evidence})."
-        text += _why_undecided(estimate)
+        text += _why_undecided(estimate, 0.5)
     doubtful = [each for each in others if way != "undecided" and direction(each, 0.5) == "undecided"]
     if doubtful:
         views = join([f"`{each.judge}` ({percent(each.value)}, {interval_words(each, 0.5)})" for each in doubtful])
         text += f" Not confirmed by {views}."
-    return Claim(model, way, text)
+    return Claim(model, way, text, side_effects(facts, model, estimate.suite))
 
 
 def _other_judges(facts: Facts, known: Mapping[str, Standing], estimate: Estimate) -> list[Estimate]:
@@ -119,6 +122,7 @@ def _compare(estimate: Estimate) -> Claim:
     if way == "undecided":
         names = f"{label(model)} and {label(baseline)}"
         text = f"{names} are not distinguishable: their win rates differ by {points} ({evidence})."
+        text += _why_undecided(estimate, 0.0)
     else:
         first, second = (model, baseline) if way == "better" else (baseline, model)
         text = (
@@ -136,13 +140,11 @@ def _decimals(estimate: Estimate, null: float = 0.5) -> int:
     return decimals_for(100 * estimate.low, 100 * estimate.high, 100 * null)
 
 
-def _why_undecided(estimate: Estimate) -> str:
-    if estimate.low <= 0.5 <= estimate.high:
-        return (
-            f" With {count(estimate.clusters, 'prompt')} only a very large difference would show."
-            if estimate.clusters < FEW
-            else ""
-        )
+def _why_undecided(estimate: Estimate, null: float) -> str:
+    if estimate.low <= null <= estimate.high:
+        if estimate.clusters < FEW:
+            return f" With {count(estimate.clusters, 'prompt')} only a very large difference would show."
+        return f" {text}" if (text := what_would_tell(estimate, null)) else ""
     if estimate.p_value is not None:
-        return f" The interval leaves 50 % out, but the exact sign test does not (p = {estimate.p_value:.2g})."
+        return f" The interval leaves {percent(null)} out, but the exact sign test does not (p = {estimate.p_value:.2g})."
     return f" {count(estimate.clusters, 'prompt')} are too few for this interval to be relied on."

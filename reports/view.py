@@ -15,6 +15,7 @@ from .answers import Comparisons, Failure, comparisons, failures
 from .audit import Audit, audit
 from .criteria import Criterion, criteria
 from .curves import StageCurves, training_curves
+from .decision import Decision, decision
 from .health import StageHealth, health, warnings_in_words
 from .methods import Cost, Method, costs, methods
 from .results import Detail, Table, details, tables
@@ -92,6 +93,7 @@ class View:
     facts: tuple[tuple[str, str], ...]
     stopped: tuple[Stopped, ...]
     verdict: Verdict
+    decision: Decision
     warnings: tuple[str, ...]
     gates: tuple[Gate, ...]
     tables: tuple[Table, ...]
@@ -132,6 +134,7 @@ def build_view(facts: Facts, extra: tuple[Section, ...] = ()) -> View:
         facts=_facts(facts),
         stopped=_stopped(facts),
         verdict=verdict(facts),
+        decision=decision(facts),
         warnings=tuple(map(str, facts.run.get("warnings") or ())),
         gates=tuple(_gate(each) for each in facts.run.get("gates") or ()),
         tables=tables(facts),

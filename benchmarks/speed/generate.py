@@ -4,8 +4,8 @@
 
 Each measurement is a process of its own, which loads the model, warms up on two prompts, and is then timed from chat messages
 to texts, or to scores. The contestants take turns; the table has medians. Tutorials run in fp32; the engine is measured in
-fp32 and with bf16 autocast. Decoding is greedy. What is scored are the chosen answers of `--data`; without it, the prompts
-are those of the packaged suites, each answered with the text of the next prompt, since only the time matters.
+fp32 and with bf16 autocast. Decoding is greedy. What is scored are both answers to each prompt of `--data`; without it, the
+prompts are those of the packaged suites, answered with the texts of the next two prompts, since only the time matters.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> Path:
-    """The model as a folder, with the prompts (chat messages) and an answer to each of them beside it."""
+    """The model as a folder, with the prompts (chat messages) and two answers to each of them beside it."""
     from harness.engine.base import build_base
 
     model = folder / "base"
@@ -75,8 +75,8 @@ def prepare(options: argparse.Namespace, folder: Path) -> Path:
     return model
 
 
-def read_prompts(data: Path | None, folder: Path) -> list[tuple[list[dict[str, str]], str]]:
-    """Prompts as chat messages, each with an answer."""
+def read_prompts(data: Path | None, folder: Path) -> list[tuple[list[dict[str, str]], str, str]]:
+    """Prompts as chat messages, each with two answers."""
     import importlib.resources
 
     from harness.records import SuiteRow, read_records
@@ -86,15 +86,16 @@ def read_prompts(data: Path | None, folder: Path) -> list[tuple[list[dict[str, s
 
         source = HHRLHF()
         pairs = source.load(source.Config(path=str(data.resolve())), folder).rows
-        rows = [(pair.prompt, pair.chosen) for pair in pairs if isinstance(pair, harness.Preference)]
+        rows = [(pair.prompt, pair.chosen, pair.rejected) for pair in pairs if isinstance(pair, harness.Preference)]
     else:
         suites = importlib.resources.files("harness_benchmarks.suites")
         prompts = []
         for name in ("helpfulness", "safety"):
             with importlib.resources.as_file(suites / f"{name}.jsonl") as path:
                 prompts += [row.messages() for row in read_records(path, SuiteRow)]
-        rows = [(prompt, answer[-1].content) for prompt, answer in zip(prompts, prompts[1:] + prompts[:1], strict=True)]
-    return [([{"role": each.role, "content": each.content} for each in prompt], answer) for prompt, answer in rows]
+        texts = [prompt[-1].content for prompt in prompts]
+        rows = list(zip(prompts, texts[1:] + texts[:1], texts[2:] + texts[:2], strict=True))
+    return [([{"role": each.role, "content": each.content} for each in prompt], *answers) for prompt, *answers in rows]
 
 
 def heading(options: argparse.Namespace) -> Iterator[str]:
@@ -115,7 +116,8 @@ def heading(options: argparse.Namespace) -> Iterator[str]:
     )
     yield (
         f"harness: fp32, or bf16 autocast; generate: batches of up to {DECODE_TOKENS} tokens (prompt + new), prompts read "
-        f"{CPU_PASS_TOKENS} tokens at a time; score: batches of up to {CPU_PASS_TOKENS} padded tokens"
+        f"{CPU_PASS_TOKENS} tokens at a time; score: rows of [prompt | answer | answer] in batches of up to {CPU_PASS_TOKENS} padded "
+        "tokens"
     )
 
 
@@ -167,7 +169,7 @@ def compare_texts(results: Sequence[Mapping[str, Any]], model: Path) -> Iterator
     if not apart:
         return
     policy, tokenizer = load_policy(model, harness.Compute("cpu", "fp32", torch.get_num_threads()))
-    prompts = encode_prompts(tokenizer, [messages for messages, _ in _read(model)])
+    prompts = encode_prompts(tokenizer, [messages for messages, *_ in _read(model)])
     yield ""
     for row in apart:
         theirs, ours = answers["tutorial, fp32"][row], answers["harness, fp32"][row]
@@ -206,7 +208,7 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     return {"seconds": seconds, "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, **result}
 
 
-Rows = Sequence[tuple[Sequence[harness.Message], str]]
+Rows = Sequence[tuple[Sequence[harness.Message], str, str]]
 
 
 def generation(folder: Path, compute: harness.Compute, job: Mapping[str, Any]) -> Callable[[Rows], dict[str, Any]]:
@@ -223,7 +225,7 @@ def generation(folder: Path, compute: harness.Compute, job: Mapping[str, Any]) -
 
     def tutorial(rows: Rows) -> dict[str, Any]:
         texts, ids = [], []
-        for messages, _ in rows:
+        for messages, *_ in rows:
             turns = [{"role": each.role, "content": each.content} for each in messages]
             inputs = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
             with torch.inference_mode():
@@ -234,7 +236,7 @@ def generation(folder: Path, compute: harness.Compute, job: Mapping[str, Any]) -
         return {"output": texts, "answer_ids": ids, "tokens": sum(map(len, ids))}
 
     def batched(rows: Rows) -> dict[str, Any]:
-        prompts = fit_prompts(tokenizer, [messages for messages, _ in rows], max_new_tokens, 8 * MAX_LENGTH)
+        prompts = fit_prompts(tokenizer, [messages for messages, *_ in rows], max_new_tokens, 8 * MAX_LENGTH)
         answers = generate(
             model,
             prompts,
@@ -256,43 +258,46 @@ def scoring(folder: Path, compute: harness.Compute, job: Mapping[str, Any]) -> C
     """From prompts and answers to scores, by a reward model with a fresh head: what it says takes no more or less time."""
     import torch
 
+    from harness.engine.chat import tokenize_preferences
     from harness.engine.models import reward_model_from
-    from harness.engine.score import score_answers
+    from harness.engine.pairs import choose_layout, pair_scores, read_all
 
     model, tokenizer = reward_model_from(folder, compute, HEAD_SEED)
-
-    def texts(rows: Rows) -> Iterator[str]:
-        for messages, answer in rows:
-            turns = [{"role": each.role, "content": each.content} for each in messages]
-            prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-            yield prompt + answer + tokenizer.eos_token
+    pad_id = tokenizer.pad_token_id
 
     def tutorial(rows: Rows) -> dict[str, Any]:
         scores, tokens = [], 0
-        for text in texts(rows):
-            inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=MAX_LENGTH, add_special_tokens=False)
-            with torch.inference_mode():
-                scores.append(model(**inputs).logits[0, 0].item())
-            tokens += inputs["input_ids"].shape[1]
+        for messages, *answers in rows:
+            turns = [{"role": each.role, "content": each.content} for each in messages]
+            prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+            for answer in answers:
+                text = prompt + answer + tokenizer.eos_token
+                inputs = tokenizer(
+                    text, return_tensors="pt", truncation=True, max_length=MAX_LENGTH, add_special_tokens=False
+                )
+                with torch.inference_mode():
+                    scores.append(model(**inputs).logits[0, 0].item())
+                tokens += inputs["input_ids"].shape[1]
         return {"output": scores, "tokens": tokens}
 
     def batched(rows: Rows) -> dict[str, Any]:
-        prompts, answers = [messages for messages, _ in rows], [answer for _, answer in rows]
-        scores = score_answers(model, tokenizer, prompts, answers, MAX_LENGTH, compute)
-        return {"output": scores}
+        preferences = [
+            harness.Preference(id=str(row), root=str(row), prompt=tuple(messages), chosen=one, rejected=other)
+            for row, (messages, one, other) in enumerate(rows)
+        ]
+        pairs, _ = tokenize_preferences(preferences, tokenizer, MAX_LENGTH)
+        layout = choose_layout(model, pair_scores, pad_id, compute, MAX_LENGTH)
+        scores = read_all(pair_scores, model, pairs, layout, pad_id, compute)
+        # As many as the tutorial's loop reads: the ratio is of the work done, not of the work saved.
+        tokens = sum(2 * len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs)
+        return {"output": scores.flatten().tolist(), "tokens": tokens}
 
-    def counted(rows: Rows) -> dict[str, Any]:
-        return {
-            **batched(rows),
-            "tokens": sum(map(len, tokenizer(list(texts(rows)), add_special_tokens=False)["input_ids"])),
-        }
-
-    return tutorial if job["engine"] == "tutorial" else counted
+    return tutorial if job["engine"] == "tutorial" else batched
 
 
-def _read(model: Path) -> list[tuple[list[harness.Message], str]]:
+def _read(model: Path) -> list[tuple[list[harness.Message], str, str]]:
     rows = json.loads((model / "prompts.json").read_text(encoding="utf-8"))
-    return [([harness.Message(**each) for each in messages], answer) for messages, answer in rows]
+    return [([harness.Message(**each) for each in messages], one, other) for messages, one, other in rows]
 
 
 if __name__ == "__main__":

@@ -16,9 +16,6 @@ from .canaries import misjudged, outcome
 if TYPE_CHECKING:
     from ..plan.model import Bootstrap
 
-MOST_RESAMPLES = 2000
-"""Of a statistic that is fitted afresh for every resample."""
-
 Comparison = tuple[str, str, str, str]
 Made = Estimate | str
 
@@ -98,8 +95,7 @@ class _Maker:
     def __init__(self, evidence: AuditEvidence, people: Mapping[Comparison, int], bootstrap: Bootstrap, seed: int) -> None:
         self.evidence = evidence
         self.people = people
-        self.options: dict[str, Any] = {"level": bootstrap.level, "seed": seed}
-        self.resamples = bootstrap.resamples
+        self.options: dict[str, Any] = {"level": bootstrap.level, "resamples": bootstrap.resamples, "seed": seed}
 
     # --- a judge by itself ------------------------------------------------------------------------------------------------
 
@@ -165,7 +161,7 @@ class _Maker:
             ]
             if observations:
                 measure = Measure(name=metric, unit=unit, compare=False, null=null)
-                yield stats.estimate(observations, measure, resamples=self.resamples, **self.options)
+                yield stats.estimate(observations, measure, **self.options)
 
         return rate
 
@@ -201,10 +197,9 @@ class _Maker:
         from .. import stats
 
         roots = [self.evidence.roots[row.suite][row.prompt_id] for row in rows]
-        resamples = min(self.resamples, MOST_RESAMPLES)
         if rows:
             try:
-                yield stats.estimate_columns(columns, roots, statistic, resamples=resamples, **names, **self.options)
+                yield stats.estimate_columns(columns, roots, statistic, **names, **self.options)
             except stats.TooFewPrompts as error:
                 yield str(error)
 

@@ -60,6 +60,33 @@ def make_estimates(
                 yield str(error)
 
 
+def adjusted(made: Iterable[Estimate | str], measures: Mapping[str, tuple[Measure, str]]) -> list[Estimate | str]:
+    """The same, with Holm-adjusted p-values of the plan's comparisons.
+
+    A family is every comparison of models by one judge on one suite in one measure: each candidate's preferences against
+    the baseline and the candidates' differences. These answer one question together, which model is better, and a judge
+    or a suite more is a question of its own.
+    """
+    from .. import stats
+
+    found, families = list(made), dict[tuple[str | None, str, str], list[int]]()
+    compared = {
+        name: metric
+        for metric, (_, scope) in measures.items()
+        if scope == "judgements"
+        for name in (metric, f"{metric}-difference")
+    }
+    for place, each in enumerate(found):
+        if isinstance(each, Estimate) and each.p_value is not None and each.metric in compared:
+            families.setdefault((each.judge, each.suite, compared[each.metric]), []).append(place)
+    for places in families.values():
+        members = [each for place in places if isinstance(each := found[place], Estimate)]
+        p_values = stats.holm([each.p_value for each in members if each.p_value is not None])
+        for place, each, p_value in zip(places, members, p_values, strict=True):
+            found[place] = each.model_copy(update={"p_adjusted": p_value})
+    return found
+
+
 def agreement(
     scorer: str, judge: str, suite: str, scores: Sequence[tuple[Score, Score, str]], bootstrap: Bootstrap, seed: int
 ) -> Iterator[Estimate | str]:
@@ -80,7 +107,7 @@ def agreement(
             suite=suite,
             unit="rank correlation",
             level=bootstrap.level,
-            resamples=min(bootstrap.resamples, 2000),
+            resamples=bootstrap.resamples,
             seed=seed,
         )
     except stats.TooFewPrompts as error:

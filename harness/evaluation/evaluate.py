@@ -28,7 +28,7 @@ from ..records import (
 from ..store import Workspace
 from .audit import AuditEvidence, audit_estimates
 from .canaries import canaries, judge_canaries
-from .estimates import agreement, make_estimates
+from .estimates import adjusted, agreement, make_estimates
 from .keep import Kept, keep, observe
 from .pairs import keep_pairs
 from .suites import load_suite
@@ -258,7 +258,9 @@ class Evaluation:
             write_records(work.output / "observations.jsonl", observations)
             measures = {m.name: (m, node.metric.component.scope) for node in metrics for m in node.measures}
             made = [
-                *make_estimates(observations, measures, self.plan.baseline, self.plan.bootstrap, self.seed),
+                *adjusted(
+                    make_estimates(observations, measures, self.plan.baseline, self.plan.bootstrap, self.seed), measures
+                ),
                 *self._agreement(evidence[1]),
                 *self._audit(evidence[2], canaries),
             ]

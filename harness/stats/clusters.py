@@ -99,17 +99,21 @@ def standard_error(values: Floats, clusters: Clusters) -> float:
 
 
 def effective_size(values: Floats, clusters: Clusters) -> float:
-    """How many independent 0/1 `values` (n,) are worth as much as these clustered ones.
+    """How many independent `values` (n,) are worth as much as these clustered ones.
 
-    n / deff, where the design effect deff is the cluster-robust variance of the mean over p(1 - p) / (n - 1), the
-    variance that independent values would have, and at least 1 (Kish 1965, section 8.2). Where the data cannot tell (a
-    constant sample, one cluster) members of a cluster count as copies of each other, the worst case: n² / Σ m_g².
+    n / deff, where the design effect deff is the cluster-robust variance of the mean over s² / n, the variance that
+    independent values would have, and at least 1 (Kish 1965, section 8.2). Where the data cannot tell (a constant sample,
+    one cluster) members of a cluster count as copies of each other, the worst case: see `copies_size`.
     """
     n = clusters.n
     if clusters.count == n:
         return float(n)
-    rate = values.mean()
     if clusters.count == 1 or constant(values):
-        return float(n * n / np.square(clusters.sizes.astype(np.float64)).sum())
-    independent = rate * (1 - rate) / (n - 1)
+        return copies_size(clusters)
+    independent = float(values.var(ddof=1)) / n
     return float(n / max(1.0, standard_error(values, clusters) ** 2 / independent))
+
+
+def copies_size(clusters: Clusters) -> float:
+    """How many independent observations there are if siblings are copies of each other: n² / Σ m² (Kish 1965)."""
+    return float(clusters.n**2 / np.square(clusters.sizes.astype(np.float64)).sum())

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ..records import Estimate, Observation
+from .bootstrap import bca
 from .clusters import Clusters, Floats, TooFewPrompts
-from .intervals import bca, rate_interval
+from .intervals import Interval
+from .means import FEW_CLUSTERS, student_t
+from .rates import rate_difference_interval, rate_interval
 from .significance import sign_test
 
 if TYPE_CHECKING:
@@ -45,7 +48,8 @@ def estimate(
     prompts that have both; a fitted statistic is fitted to each side. Otherwise it is of the values themselves and
     `baseline` is only recorded (a win rate compares already).
 
-    Interval: Wilson's for rates (values that are all 0 or 1), else the BCa bootstrap; see `rate_interval` and `bca`.
+    Interval: Wilson's for rates (values that are all 0 or 1, or in [0, 1] in the unit of a rate), Agresti & Min's for
+    paired differences of 0/1 rates; else the BCa bootstrap, or Student's for fewer than ten clusters.
     The exact sign test is of differences against 0, else of values against `measure.null` where there is one; a fitted
     statistic has none.
 
@@ -60,17 +64,19 @@ def estimate(
     values = np.array([o.value for o in used], dtype=np.float64)
     columns, null = values[None], measure.null
     statistic: Callable[..., Any] | None = measure.statistic
+    rate: Literal["rate", "difference"] | None = "rate" if _is_rate(values, measure.unit) else None
     if paired:
         others = np.array([o.baseline_value for o in paired], dtype=np.float64)
         columns, null = (values - others)[None], 0.0
         if measure.statistic is not None:
             columns, statistic = np.stack([values, others]), _difference(measure.statistic)
+        both = np.concatenate([values, others])
+        rate = "difference" if np.isin(both, (0, 1)).all() and _is_rate(both, measure.unit) else None
     return _estimate(
         columns,
         Clusters.of([o.root for o in used]),
         statistic,
-        # A difference of rates is not a rate, even where every one of them happens to be 0 or 1.
-        rate=statistic is None and not paired and _is_rate(values, measure.unit),
+        rate=rate if statistic is None else None,
         null=null if statistic is None else None,
         bootstrap=Bootstrap(level, resamples, seed),
         names={
@@ -145,7 +151,7 @@ def estimate_columns(
         table,
         Clusters.of(roots),
         statistic,
-        rate=False,
+        rate=None,
         null=None,
         bootstrap=Bootstrap(level, resamples, seed),
         names=names,
@@ -157,17 +163,13 @@ def _estimate(
     clusters: Clusters,
     statistic: Callable[..., Any] | None,
     *,
-    rate: bool,
+    rate: Literal["rate", "difference"] | None,
     null: float | None,
     bootstrap: Bootstrap,
     names: dict[str, Any],
 ) -> Estimate:
-    level, resamples, seed = bootstrap.level, bootstrap.resamples, bootstrap.seed
     try:
-        if rate:
-            interval = rate_interval(columns[0], clusters, level)
-        else:
-            interval = bca(columns, clusters, statistic, level=level, resamples=resamples, seed=seed)
+        interval = _interval(columns, clusters, statistic, rate, bootstrap)
     except TooFewPrompts as error:
         raise TooFewPrompts(f"{names['metric']} of {names['model']} on {names['suite']}: {error}") from None
     return Estimate(
@@ -176,13 +178,29 @@ def _estimate(
         standard_error=interval.standard_error,
         low=interval.low,
         high=interval.high,
-        level=level,
+        level=bootstrap.level,
         n=clusters.n,
         clusters=clusters.count,
         method=interval.method,
-        seed=seed,
+        resamples=interval.resamples,
+        seed=bootstrap.seed,
         p_value=None if null is None else sign_test(columns[0], clusters, null),
     )
+
+
+def _interval(
+    columns: Floats,
+    clusters: Clusters,
+    statistic: Callable[..., Any] | None,
+    rate: Literal["rate", "difference"] | None,
+    bootstrap: Bootstrap,
+) -> Interval:
+    """The table of `harness.stats`."""
+    if rate is not None:
+        return (rate_interval if rate == "rate" else rate_difference_interval)(columns[0], clusters, bootstrap.level)
+    if statistic is None and clusters.count < FEW_CLUSTERS:
+        return student_t(columns[0], clusters, bootstrap.level)
+    return bca(columns, clusters, statistic, level=bootstrap.level, resamples=bootstrap.resamples, seed=bootstrap.seed)
 
 
 def _common(observations: Sequence[Observation]) -> Observation:
@@ -195,8 +213,9 @@ def _common(observations: Sequence[Observation]) -> Observation:
 
 
 def _is_rate(values: Floats, unit: str) -> bool:
-    """Whether `values` (n,) are all 0 or 1: both of them, or one of them in the unit of a rate."""
-    return bool(np.isin(values, (0, 1)).all()) and (bool(np.ptp(values)) or unit.startswith(RATE_UNITS))
+    """Whether `values` are shares of something: all 0 or 1 and both of them, or in [0, 1] in the unit of a rate."""
+    both = bool(np.isin(values, (0, 1)).all()) and bool(np.ptp(values))
+    return both or (unit.startswith(RATE_UNITS) and bool(values.min() >= 0) and bool(values.max() <= 1))
 
 
 def _difference(statistic: Callable[[Floats], Any]) -> Callable[[Floats, Floats], Any]:

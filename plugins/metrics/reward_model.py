@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness import Evidence, Measure, Metric, Observation, PairScore
@@ -11,24 +11,12 @@ from harness import Evidence, Measure, Metric, Observation, PairScore
 if TYPE_CHECKING:
     import numpy as np
 
-BINS = 10
-"""Equal-width bins of the calibration error over confidences from 0.5 to 1."""
-
 
 def calibration_error(signed: np.ndarray) -> np.ndarray:
-    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3) of signed confidences, (..., n) -> (...).
+    """`harness.stats.signed_calibration_error`, imported when it is computed."""
+    from harness import stats
 
-    A value is +confidence for a right prediction, -confidence for a wrong one and 0 for a tie, which has confidence 0.5 and
-    is half right; confidences lie in [0.5, 1]. Sums over bins the share of pairs times |accuracy - confidence|, which is
-    |sum of (right - confidence)| / n. Small samples push it upwards.
-    """
-    import numpy as np
-
-    confidence = np.where(signed == 0, 0.5, np.abs(signed))
-    excess = np.where(signed == 0, 0.5, signed > 0) - confidence
-    bins = np.minimum(((confidence - 0.5) * 2 * BINS).astype(int), BINS - 1)
-    gaps = [np.abs(np.where(bins == number, excess, 0.0).sum(axis=-1)) for number in range(BINS)]
-    return np.asarray(np.sum(gaps, axis=0) / signed.shape[-1])
+    return stats.signed_calibration_error(signed)
 
 
 class Accuracy(Metric):
@@ -37,7 +25,8 @@ class Accuracy(Metric):
     `accuracy` counts a tie as half. `accuracy-vs-shorter` and `accuracy-vs-longer` hold the same value, paired with that of
     a rule which looks at nothing but the lengths in characters; what remains above the better rule is not length.
     `accuracy-ceiling` is what the true preference probabilities allow the best of models, where they are known. `nll` and
-    `brier` score sigmoid(margin), the Bradley-Terry probability of the observed choice; `ece` is `calibration_error`.
+    `brier` score sigmoid(margin), the Bradley-Terry probability of the observed choice; `ece` is the expected
+    calibration error of the confidence that this gives the higher score.
     """
 
     name = "accuracy"
@@ -54,44 +43,40 @@ class Accuracy(Metric):
 
     def observe(self, evidence: Evidence, config: Any) -> Iterator[Observation]:
         """Every value of each pair; the ceiling only of pairs whose probability is known."""
-        for pair in evidence.pairs:
-            for measure, (value, baseline) in _values(pair).items():
-                yield Observation(
-                    prompt_id=pair.prompt_id,
-                    root=pair.root,
-                    suite=evidence.suite,
-                    model=evidence.model,
-                    metric=measure,
-                    value=value,
-                    baseline_value=baseline,
-                )
+        values = _values(evidence.pairs)
+        for place, pair in enumerate(evidence.pairs):
+            for measure, (value, baseline) in values.items():
+                if math.isfinite(value[place]):
+                    yield Observation(
+                        prompt_id=pair.prompt_id,
+                        root=pair.root,
+                        suite=evidence.suite,
+                        model=evidence.model,
+                        metric=measure,
+                        value=float(value[place]),
+                        baseline_value=None if baseline is None else float(baseline[place]),
+                    )
 
 
-def _values(pair: PairScore) -> dict[str, tuple[float, float | None]]:
-    """Measure to its value and, for the length rules, the rule's value."""
-    margin = pair.chosen_score - pair.rejected_score
-    right = _first_wins(pair.chosen_score, pair.rejected_score)
-    longer = _first_wins(len(pair.chosen), len(pair.rejected))
-    # exp only of what is not positive: a margin of -1000 must not overflow.
-    tail = math.exp(-abs(margin))
-    confidence = 1 / (1 + tail)
-    probability = confidence if margin >= 0 else tail / (1 + tail)
-    values: dict[str, tuple[float, float | None]] = {
+def _values(pairs: Sequence[PairScore]) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    """Measure to its values (n,), NaN where a pair has none, and for the length rules the rule's values."""
+    import numpy as np
+
+    from harness import stats
+
+    margins = np.array([pair.chosen_score - pair.rejected_score for pair in pairs])
+    longer = stats.correct(np.array([float(len(pair.chosen) - len(pair.rejected)) for pair in pairs]))
+    truth = np.array([np.nan if pair.probability is None else pair.probability for pair in pairs])
+    right = stats.correct(margins)
+    return {
         "accuracy": (right, None),
         "accuracy-vs-shorter": (right, 1 - longer),
         "accuracy-vs-longer": (right, longer),
-        "nll": (max(-margin, 0.0) + math.log1p(tail), None),
-        "brier": ((1 - probability) ** 2, None),
-        "ece": (confidence * (2 * right - 1), None),
+        "accuracy-ceiling": (np.maximum(truth, 1 - truth), None),
+        "nll": (stats.negative_log_likelihood(margins), None),
+        "brier": (stats.brier(margins), None),
+        "ece": (stats.signed_confidence(margins), None),
     }
-    if pair.probability is not None:
-        values["accuracy-ceiling"] = (max(pair.probability, 1 - pair.probability), None)
-    return values
 
 
-def _first_wins(first: float, second: float) -> float:
-    """1 where the first is greater, 0.5 where they are equal, 0 where it is smaller."""
-    return 1.0 if first > second else 0.5 if first == second else 0.0
-
-
-__all__ = ["BINS", "Accuracy", "calibration_error"]
+__all__ = ["Accuracy"]

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import pytest
 from harness_plugins import metrics
 from harness_plugins.metrics.diversity import Diversity
@@ -16,7 +15,7 @@ from harness_plugins.metrics.helpfulness import Helpfulness, share_beaten
 from harness_plugins.metrics.kl import KL
 from harness_plugins.metrics.length import Length
 from harness_plugins.metrics.reward import Reward
-from harness_plugins.metrics.reward_model import Accuracy, calibration_error
+from harness_plugins.metrics.reward_model import Accuracy
 from harness_plugins.metrics.safety import Safety
 from harness_plugins.metrics.win_rate import WinRate
 
@@ -283,22 +282,3 @@ def test_a_huge_margin_does_not_overflow() -> None:
     result = observed(Accuracy(), evidence([], "reward", pairs=[pair("a", 2000.0, 0.0), pair("b", 0.0, 2000.0)]))
     assert result["nll"] == {"a": (0.0, None), "b": (2000.0, None)}
     assert result["brier"] == {"a": (0.0, None), "b": (1.0, None)}
-
-
-def test_calibration_error_by_hand() -> None:
-    # Bins are 0.05 wide. 0.62 right and 0.64 wrong share one: |0.38 - 0.64| = 0.26; 0.91 right: 0.09; 1.0 wrong: 1.
-    assert calibration_error(np.array([0.62, -0.64, 0.91, -1.0])) == pytest.approx((0.26 + 0.09 + 1.0) / 4)
-
-
-def test_a_tie_is_perfectly_calibrated() -> None:
-    assert calibration_error(np.zeros(5)) == 0.0
-
-
-def test_three_right_of_four_at_76_percent_are_one_point_off() -> None:
-    assert calibration_error(np.array([0.76, 0.76, 0.76, -0.76])) == pytest.approx(0.01)
-
-
-def test_calibration_error_works_along_the_last_axis() -> None:
-    draws = np.array([[[0.62, -0.64], [0.91, 0.91]], [[-1.0, -1.0], [0.0, 1.0]], [[0.7, 1.0], [0.0, 0.0]]])
-    expected = [[0.26 / 2, 0.09], [1.0, 0.0], [0.3 / 2, 0.0]]
-    np.testing.assert_allclose(calibration_error(draws), expected, atol=1e-12)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from conftest import estimate, win_rate
 from harness_reports import text
 from harness_reports.answers import shuffled
 from harness_reports.curves import POINTS, training_curves
 from harness_reports.facts import Facts
-from harness_reports.rewards import reliability
 
 from harness.records import Message, PairScore
 from harness.rundir import Scalar
-from harness.stats import wilson
 
 
 def plain(written: str) -> str:
@@ -61,20 +57,6 @@ def pair(margin: float) -> PairScore:
         chosen_score=margin,
         rejected_score=0.0,
     )
-
-
-def test_reliability_bins_by_confidence_in_the_favoured_answer() -> None:
-    """Confidence of a margin m is 1 / (1 + exp(-|m|)): 0.525 for 0.1, in the first bin, and 0.982 for 4, in the last."""
-    first, last = reliability([pair(0.1), pair(-0.1), pair(4.0), pair(4.0), pair(-4.0), pair(0.0)], 0.95)
-    assert (first.n, first.correct) == (2, 0.5)
-    assert first.confidence == pytest.approx(1 / (1 + math.exp(-0.1)))
-    assert (last.n, last.correct) == (3, pytest.approx(2 / 3))
-    assert (last.low, last.high) == wilson(2, 3, 0.95)
-
-
-def test_an_enormous_margin_is_certain() -> None:
-    (only,) = reliability([pair(-5000.0)], 0.95)
-    assert (only.confidence, only.correct) == (1.0, 0.0)
 
 
 def test_splits_share_a_panel_and_what_is_no_measure_is_left_out() -> None:

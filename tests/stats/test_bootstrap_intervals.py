@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from harness.stats import Clusters, TooFewPrompts, bca, pearson, standard_error
-from harness.stats.intervals import _refit
+from harness.stats.resampling import _refit
 
 # Hesterberg's expansion for 40 values: t_39 = 2.022691 (any table), 2.022691 · sqrt(40 / 39) = 2.048459, and the normal
 # distribution has 1 - 2 · 0.0202575 = 0.959485 within that.

@@ -49,8 +49,22 @@ def test_fields_are_those_of_the_observations() -> None:
     assert (made.n, made.clusters, made.level, made.seed, made.unit) == (4, 3, 0.9, 7, "points")
     assert made.value == 3.75
     assert made.low < made.value < made.high
-    assert made.method == "bca-clustered"
+    assert (made.method, made.resamples) == ("student-t-clustered", None)  # three clusters
     assert made.p_value is None
+
+
+def test_ten_clusters_are_resampled() -> None:
+    nine, ten = (estimate(observe([float(i * i) for i in range(n)]), measure(), resamples=500) for n in (9, 10))
+    assert (nine.method, nine.resamples) == ("student-t", None)
+    assert (ten.method, ten.resamples) == ("bca", 500)
+
+
+def test_a_fitted_statistic_says_how_many_resamples_it_got() -> None:
+    fitted = measure(statistic=lambda x: x.max(axis=-1))
+    values = np.random.default_rng(1).normal(size=4000).tolist()
+    assert estimate(observe(values), fitted).resamples == 1250  # 5,000,000 / 4,000
+    assert estimate(observe(values), fitted, resamples=200).resamples == 200
+    assert estimate(observe(values), measure()).resamples == 10_000
 
 
 def test_rates_get_wilsons_interval() -> None:
@@ -67,9 +81,10 @@ def test_only_a_rate_is_uncertain_when_nothing_varies() -> None:
     assert (tokens.low, tokens.high, tokens.method) == (1, 1, "exact-constant")
 
 
-def test_win_rate_with_ties_is_bootstrapped_and_compares_already() -> None:
-    made = estimate(observe([1.0, 0.5, 0, 1, 1, 1, 0.5, 1]), measure(null=0.5), baseline="sft", resamples=500)
-    assert (made.value, made.baseline, made.method) == (0.75, "sft", "bca")
+def test_win_rate_with_ties_is_a_rate_and_compares_already() -> None:
+    wins = observe([1.0, 0.5, 0, 1, 1, 1, 0.5, 1])
+    made = estimate(wins, measure(unit="share of prompts", null=0.5), baseline="sft")
+    assert (made.value, made.baseline, made.method, made.resamples) == (0.75, "sft", "wilson", None)
     assert made.p_value == pytest.approx(2 * (1 + 6) / 2**6)  # 5 wins, 1 loss
 
 
@@ -81,15 +96,28 @@ def test_a_baseline_against_itself_is_exactly_half() -> None:
 
 def test_paired_difference_from_the_baseline() -> None:
     # A large spread between prompts that the pairing removes: differences 1, 1, 2, 2.
-    made = estimate(observe([11.0, 101, 1002, 10002], [10.0, 100, 1000, 10000]), measure(), baseline="sft", resamples=2000)
-    assert made.value == 1.5
-    assert 1 <= made.low < 1.5 < made.high <= 2
+    made = estimate(observe([11.0, 101, 1002, 10002], [10.0, 100, 1000, 10000]), measure(), baseline="sft")
+    # s² = 4 · 0.25 / 3 = 1/3, so the standard error is 1 / √12; t_3 = 3.182446 (any table).
+    assert (made.value, made.method) == (1.5, "student-t")
+    assert (made.low, made.high) == pytest.approx((1.5 - 3.182446 / 12**0.5, 1.5 + 3.182446 / 12**0.5), abs=1e-6)
     assert made.p_value == pytest.approx(2 / 2**4)
 
 
 def test_a_difference_of_rates_is_no_rate() -> None:
-    made = estimate(observe([1.0, 1, 0, 1, 0, 0], [0.0, 1, 0, 0, 0, 0]), measure(), baseline="sft", resamples=500)
+    made = estimate(observe([1.0, 1, 0, 1, 0, 0], [0.0, 1, 0, 0, 0, 0]), measure(), baseline="sft")
     assert made.value == pytest.approx(1 / 3)
+    assert made.method == "agresti-min"
+    # Thirty answers of one token each are no rates, whatever they are compared with.
+    tokens = estimate(observe([1.0] * 30, [1.0] * 30), measure(unit="tokens"), baseline="sft")
+    assert tokens.method == "exact-constant"
+    refusals = estimate(observe([0.0] * 30, [0.0] * 30), measure(unit="share of answers"), baseline="sft")
+    assert refusals.method == "agresti-min"
+    assert refusals.low < 0 < refusals.high
+
+
+def test_a_difference_of_preferences_with_ties_is_resampled() -> None:
+    values = [0.0, 0.5, 1.0, 1.0, 0.5, 1.0, 0.0, 1.0, 0.5, 1.0]
+    made = estimate(observe(values, values[::-1]), measure(unit="share of prompts"), baseline="sft", resamples=500)
     assert made.method == "bca"
 
 

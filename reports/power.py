@@ -1,0 +1,46 @@
+"""What a number of prompts could have shown, and how many would show what was seen."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from .text import count, is_fraction, number
+
+if TYPE_CHECKING:
+    from harness.records import Estimate
+
+POWER = 0.8
+MANY = 20_000
+"""More prompts than anyone would write."""
+
+
+def what_would_tell(estimate: Estimate, null: float) -> str:
+    """A sentence on an undecided estimate: the difference that its prompts find, and the prompts that the one seen needs.
+
+    Empty where there is no standard error. Both have a power of 80 % at the estimate's level, by the normal approximation.
+    """
+    from harness.stats import detectable_mean, prompts_needed
+
+    if not estimate.standard_error:
+        return ""
+    deviation = estimate.standard_error * math.sqrt(estimate.n)
+    found = detectable_mean(estimate.n, deviation, level=estimate.level, power=POWER)
+    text = f"{count(estimate.n, 'prompt')} find a difference of {_difference(estimate, found)} in four runs of five"
+    if gap := abs(estimate.value - null):
+        needed = prompts_needed(gap, deviation, level=estimate.level, power=POWER)
+        if needed > MANY:
+            text += f"; one as small as the {_difference(estimate, gap)} seen here would need more than {MANY:,}"
+        elif needed > estimate.n:
+            text += f"; one as small as the {_difference(estimate, gap)} seen here would need about {_round(needed):,}"
+    return f"{text}."
+
+
+def _difference(estimate: Estimate, value: float) -> str:
+    return f"{number(100 * value, 1)} points" if is_fraction(estimate) else f"{number(value)} {estimate.unit}"
+
+
+def _round(n: int) -> int:
+    """Two significant digits: the rest would be false precision."""
+    digits = max(0, len(str(n)) - 2)
+    return math.ceil(n / 10**digits) * 10**digits
