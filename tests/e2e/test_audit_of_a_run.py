@@ -31,7 +31,8 @@ def run(home: Path, *arguments: object) -> Any:
 
 @pytest.fixture(scope="session")
 def audited(home: Path) -> Path:
-    """The micro plan's answers before hand-made judges, and people who say what the truth says."""
+    """The micro plan's answers before hand-made judges, and people who prefer the shorter answer, as the fair judge does where
+    nothing else tells answers apart."""
     site = home / "site"
     info = site / "flawed_judges-1.dist-info"
     info.mkdir(parents=True)
@@ -40,7 +41,10 @@ def audited(home: Path) -> Path:
     shutil.copyfile(Path(__file__).parents[1] / "flawed_judges.py", site / "flawed_judges.py")
     said = RunFolder(home / "first").judgements()
     people = [
-        row.model_copy(update={"judge": "ann"}) for (judge, _, _), rows in said.items() if judge == "truth" for row in rows
+        row.model_copy(update={"judge": "ann", "preference": _shorter(row.candidate_length, row.baseline_length)})
+        for (judge, _, _), rows in said.items()
+        if judge == "truth"
+        for row in rows
     ]
     write_records(home / "labels.jsonl", people)
     named = "".join(f"    {name}: {{judge: {name}}}\n" for name in JUDGES)
@@ -48,8 +52,13 @@ def audited(home: Path) -> Path:
     (home / "audited.yaml").write_text(plan)
     done = run(home, "--out", "audited")
     assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
     (home / "audited.log").write_text(done.stderr)
     return home / "audited"
+
+
+def _shorter(candidate: int, baseline: int) -> float:
+    return 0.5 if candidate == baseline else float(candidate < baseline)
 
 
 @pytest.fixture
@@ -103,17 +112,22 @@ def test_the_numbers_that_show_each_flaw(found: Found) -> None:
 
 
 def test_people_who_agree_with_a_judge_leave_its_win_rates_as_they_are(audited: Path, found: Found) -> None:
-    assert found["truth", "human-accuracy"]["value"] == found["truth", "human-kappa"]["value"] == 1
-    by_truth = {(e["model"], e["metric"]): e for e in estimates(audited) if e["judge"] == "truth"}
+    assert found["fair", "human-accuracy"]["value"] == found["fair", "human-kappa"]["value"] == 1
+    fair = {(e["model"], e["metric"]): e for e in estimates(audited) if e["judge"] == "fair"}
     for model in ("dpo", "ppo"):
-        assert by_truth[model, "corrected-win-rate"]["value"] == pytest.approx(by_truth[model, "win-rate"]["value"])
-    assert found["longer", "human-kappa"]["value"] < 1
+        assert fair[model, "corrected-win-rate"]["value"] == pytest.approx(fair[model, "win-rate"]["value"])
+
+
+def test_a_judge_that_contradicts_people_is_not_corrected(audited: Path, found: Found) -> None:
+    assert found["longer", "human-accuracy"]["value"] == 0
+    assert not any(e["metric"] == "corrected-win-rate" for e in estimates(audited) if e["judge"] == "longer")
+    assert any("corrected-win-rate by longer on heldout" in each for each in RunFolder(audited).run()["warnings"])
 
 
 def test_judges_are_held_against_each_other(audited: Path) -> None:
     kappa = {(e["model"], e["judge"]): e["value"] for e in estimates(audited) if e["metric"] == "kappa"}
     assert kappa["longer", "longer-scorer"] == 1
-    assert kappa["fair", "longer"] < 0
+    assert kappa["fair", "longer"] < kappa["fair", "obedient"] == 1
 
 
 def test_the_report_marks_judges_that_fail(audited: Path) -> None:
