@@ -200,6 +200,8 @@ def _kind(schema: Mapping[str, Any]) -> str:
     """The type of a property in words."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
+        if name not in SECTIONS:
+            return "mapping"  # of a plugin's own; its description says of what
         return f"[{SECTIONS[name]}](#{SECTIONS[name].replace(' ', '-')})"
     if "const" in schema or "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))

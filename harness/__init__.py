@@ -23,12 +23,14 @@ if TYPE_CHECKING:
         GenerateOptions,
         Generation,
         Judge,
+        JudgeContext,
         Loaded,
         LoraOptions,
         Measure,
         Metric,
         Options,
         Pair,
+        Rating,
         Scorer,
         ScoringJudge,
         Source,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
         StageContext,
         TrainingConfig,
         Verdict,
+        Workload,
     )
     from .errors import DataError, HarnessError, StageError, UsageError
     from .health import Finding, Readings, Rule
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
         Sample,
         Score,
         SuiteRow,
+        Usage,
     )
     from .trends import Trend, residual_deviation, spread, trend, turns
 
@@ -61,14 +65,14 @@ hookimpl = pluggy.HookimplMarker("harness")
 _HOMES = {
     ".components": (
         "Aligner", "AlignerConfig", "Artifact", "Backend", "Compute", "Dataset", "Evidence", "GenerateOptions", "Generation",
-        "Judge", "Loaded", "LoraOptions", "Measure", "Metric", "Options", "Pair", "Scorer",
-        "ScoringJudge", "Source", "SourceConfig", "StageContext", "TrainingConfig", "Verdict",
+        "Judge", "JudgeContext", "Loaded", "LoraOptions", "Measure", "Metric", "Options", "Pair", "Rating", "Scorer",
+        "ScoringJudge", "Source", "SourceConfig", "StageContext", "TrainingConfig", "Verdict", "Workload",
     ),
     ".errors": ("DataError", "HarnessError", "StageError", "UsageError"),
     ".health": ("Finding", "Readings", "Rule"),
     ".records": (
         "Conversation", "Estimate", "HealthVerdict", "Judgement", "Message", "Observation", "PairScore", "Preference",
-        "Prompt", "PromptRow", "Sample", "Score", "SuiteRow",
+        "Prompt", "PromptRow", "Sample", "Score", "SuiteRow", "Usage",
     ),
     ".trends": ("Trend", "residual_deviation", "spread", "trend", "turns"),
 }  # fmt: skip
@@ -91,6 +95,7 @@ __all__ = [
     "HarnessError",
     "HealthVerdict",
     "Judge",
+    "JudgeContext",
     "Judgement",
     "Loaded",
     "LoraOptions",
@@ -104,6 +109,7 @@ __all__ = [
     "Preference",
     "Prompt",
     "PromptRow",
+    "Rating",
     "Readings",
     "Rule",
     "Sample",
@@ -117,8 +123,10 @@ __all__ = [
     "SuiteRow",
     "TrainingConfig",
     "Trend",
+    "Usage",
     "UsageError",
     "Verdict",
+    "Workload",
     "hookimpl",
     "residual_deviation",
     "spread",

@@ -15,6 +15,10 @@ CANARY_COMPARISONS: Final = 5 * CANARY_PROMPTS
 """How many comparisons the canaries cost a judge, at most."""
 
 
+NEW_QUESTIONS: Final = 4
+"""How many of the five canaries on a prompt ask for what the run has not asked already: all but the exchanged answers."""
+
+
 @dataclass(frozen=True)
 class Canary:
     """A rate of misjudgement. The judge fails when the whole interval of the rate lies above `allowed`.
@@ -85,6 +89,7 @@ __all__ = [
     "CORRECTED",
     "HUMAN",
     "MISSING",
+    "NEW_QUESTIONS",
     "UNPARSED",
     "Canary",
     "failed_canaries",

@@ -22,6 +22,7 @@ class DataSets:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
+        self.folder = graph.document.folder
         self._loaded: dict[str, dict[str, Dataset]] = {}
 
     def get(self, reference: str) -> Dataset:

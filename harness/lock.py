@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from .components import Artifact, Compute, Dataset, Scorer
+from .components import Artifact, Compute, Dataset, JudgeContext, Scorer
 from .data import DataSets
 from .keys import library_versions
 from .plan import Graph, JudgeNode, StageNode
@@ -34,8 +36,16 @@ def input_key(value: Input) -> Any:
     return value.key if isinstance(value, Artifact) else value.fingerprint
 
 
-def stage_inputs(node: StageNode, artifacts: Mapping[str, Artifact], data: DataSets) -> dict[str, Input]:
-    """What fills the slots of a stage. Raises KeyError for a model that is not there."""
+def stage_inputs(
+    node: StageNode,
+    artifacts: Mapping[str, Artifact],
+    data: DataSets,
+    context: Callable[[str, Compute], JudgeContext] = lambda name, compute: JudgeContext(compute, name),
+) -> dict[str, Input]:
+    """What fills the slots of a stage. Raises KeyError for a model that is not there.
+
+    `context` makes what a judge of that name is given when it scores.
+    """
     inputs: dict[str, Input] = {}
     for slot, reference in node.slots.items():
         known = reference in artifacts or not data.has(reference)
@@ -43,17 +53,24 @@ def stage_inputs(node: StageNode, artifacts: Mapping[str, Artifact], data: DataS
     for slot, judge in node.judges.items():
         models = {option: artifacts[name] for option, name in judge.models.items()}
         inputs[slot] = Scorer(
-            judge.judge.name, judge.judge.component(), judge.config, models, judge_identity(judge, models)
+            judge.judge.name,
+            judge.judge.component(),
+            judge.config,
+            models,
+            judge_identity(judge, models, data.folder),
+            partial(context, judge.name),
         )
     return inputs
 
 
-def judge_identity(node: JudgeNode, models: Mapping[str, Artifact]) -> dict[str, Any]:
-    """All that a judge's numbers depend on, but for the machine."""
+def judge_identity(node: JudgeNode, models: Mapping[str, Artifact], folder: Path) -> dict[str, Any]:
+    """All that a judge's numbers depend on, but for the machine. Raises UsageError."""
+    files = node.judge.component().fingerprint(node.config, folder)
     return {
         "judge": node.judge.identity(),
         "options": node.config.model_dump(mode="json"),
         "models": {option: artifact.key for option, artifact in models.items()},
+        **({"files": dict(files)} if files else {}),
     }
 
 

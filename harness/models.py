@@ -142,7 +142,8 @@ def write_model_card(
 
 def _described(reference: str, value: Artifact | Dataset | Scorer) -> str:
     if isinstance(value, Scorer):
-        options = "".join(f", {name} `{each}`" for name, each in value.config.model_dump(mode="json").items())
+        given = value.config.model_dump(mode="json", exclude_none=True)
+        options = "".join(f", {name} `{each}`" for name, each in given.items())
         keys = "".join(f", {option} has key {artifact.key[:12]}" for option, artifact in value.models.items())
         return f"{reference}{options}{keys}"
     if isinstance(value, Artifact):

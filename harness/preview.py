@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .components import Artifact, Compute
+from .audit import CANARY_PROMPTS, NEW_QUESTIONS
+from .components import Artifact, Compute, Workload
 from .compute import resolve_compute
 from .data import DataSets
 from .evaluation.suites import load_suite
@@ -14,6 +15,7 @@ from .keys import digest
 from .lock import stage_identity, stage_inputs
 from .models import base_identity, build_base_model
 from .plan import BASE, Graph
+from .plan.model import Evaluate
 from .records import Preference, PromptRow
 from .store import Store
 
@@ -52,6 +54,24 @@ class Preview:
             for name, suite in evaluate.suites.items():
                 rows = load_suite(name, suite, self.data, self.graph.document.folder).rows
                 yield f"  suite {name}: {_power([row.root or row.id for row in rows], evaluate.bootstrap.level)}"
+            yield from self._forecasts(evaluate)
+
+    def _forecasts(self, evaluate: Evaluate) -> Iterator[str]:
+        """What each judge that costs something would cost."""
+        folder = self.graph.document.folder
+        suites = {name: load_suite(name, suite, self.data, folder) for name, suite in evaluate.suites.items()}
+        prompts = {name: [row.messages() for row in suite.rows] for name, suite in suites.items()}
+        first = next(iter(prompts))
+        workload = Workload(
+            prompts=prompts,
+            comparisons=len(self.graph.comparisons()),
+            models=len(self.graph.models()),
+            answer_tokens=evaluate.generate.max_new_tokens,
+            canaries={first: prompts[first][:CANARY_PROMPTS] * NEW_QUESTIONS},
+        )
+        for name, node in self.graph.judges.items():
+            if text := node.judge.component().forecast(node.config, folder, workload):
+                yield f"  judge {name}: {text}"
 
     def cached(self) -> dict[str, Artifact]:
         """The models that the store has already, by stage; what builds on one that it has not is not there either."""

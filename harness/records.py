@@ -100,8 +100,25 @@ class Sample(Record):
     seed: int
 
 
+class Usage(Record):
+    """What a paid judge read and wrote for one judgement or score: the model as its API names it, tokens, and their price.
+
+    Tokens are null where the API did not count them. Prices are dollars for a million tokens, null where not known.
+    """
+
+    model: str
+    replies: int
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_price: float | None = None
+    output_price: float | None = None
+
+
 class Score(Record):
-    """A scoring judge's number for one sample, or null with the reason why there is none."""
+    """A scoring judge's number for one sample, or null with the reason why there is none.
+
+    `parts` are the numbers that it is made of, by criterion. `cost` is in dollars, as a judgement's.
+    """
 
     prompt_id: str
     suite: str
@@ -109,6 +126,9 @@ class Score(Record):
     model: str
     score: float | None
     reason: str | None = None
+    parts: dict[str, float] | None = None
+    cost: float | None = None
+    usage: Usage | None = None
 
 
 class PairScore(Record):
@@ -134,7 +154,10 @@ class Order(Record):
 
 
 class Judgement(Record):
-    """A judge's preference between two samples of one prompt: 1 for the candidate, 0.5 a tie, null unscored."""
+    """A judge's preference between two samples of one prompt: 1 for the candidate, 0.5 a tie, null unscored.
+
+    `cost` is what its replies cost when they were asked, in dollars; null where that is not known.
+    """
 
     prompt_id: str
     suite: str
@@ -147,6 +170,7 @@ class Judgement(Record):
     candidate_length: int
     baseline_length: int
     cost: float | None = None
+    usage: Usage | None = None
 
 
 class Observation(Record):

@@ -5,6 +5,7 @@ samples/<model>/<suite>.jsonl
 scores/<judge>/<model>/<suite>.jsonl
 judgements/<judge>/<candidate>--<baseline>/<suite>.jsonl
 audit/<judge>.jsonl
+replies/<judge>/…/<suite>.jsonl                          what a language model said as a judge, call by call
 pairs/<reward model>/<suite>.jsonl
 """
 

@@ -32,6 +32,7 @@ class RunLog:
         self._trained = {BASE, *graph.stages}
         self._warnings: list[str] = []
         self._gates: list[dict[str, Any]] = []
+        self._judges: dict[str, dict[str, Any]] = {}
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             _empty(self._folder)
@@ -73,6 +74,14 @@ class RunLog:
             self._warnings.append(text)
             self.event("warning", text=text)
 
+    def charge(self, judge: str, calls: int, dollars: float | None) -> None:
+        """Note what a judge cost in this run: calls that went out, and dollars; null where prices are not known."""
+        with self._lock:
+            spent = self._judges.setdefault(judge, {"calls": 0, "dollars": 0.0})
+            spent["calls"] += calls
+            spent["dollars"] = None if dollars is None or spent["dollars"] is None else spent["dollars"] + dollars
+            self._save()
+
     def gate(self, text: str, status: str, estimate: Estimate | None) -> None:
         """Note whether a gate was met."""
         self._gates.append({"text": text, "status": status, "estimate": estimate.model_dump() if estimate else None})
@@ -91,7 +100,7 @@ class RunLog:
         self._events.close()
 
     def _save(self) -> None:
-        steps = {"stages": self.stages, "evaluation": self._evaluation}
+        steps = {"stages": self.stages, "evaluation": self._evaluation, "judges": self._judges}
         write_json(self._folder / "run.json", {**self._run, **steps, "warnings": self._warnings, "gates": self._gates})
 
 
@@ -101,7 +110,7 @@ def _empty(folder: Path) -> None:
         return
     if not (folder / "run.json").exists():
         raise UsageError(f"run folder {folder}: holds something else than a run; give an empty or new folder with --out")
-    for name in ("samples", "scores", "judgements", "audit", "pairs", "requirements"):
+    for name in ("samples", "scores", "judgements", "replies", "audit", "pairs", "requirements"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("run.json", "plan.lock.json", "events.jsonl", "observations.jsonl", "metrics.json", "report.html"):
         (folder / name).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pluggy
 
-from .components import Aligner, Artifact, Compute
+from .components import Aligner, Artifact, Compute, JudgeContext
 from .context import TRAIN_LOG, PeakMemory, RunningStage, read_train_log
 from .data import DataSets
 from .errors import GateError, HarnessError, Interrupted, StageError
@@ -28,7 +28,7 @@ from .progress import Progress, duration
 from .records import Estimate, HealthVerdict
 from .rundir import RunFolder
 from .runlog import RunLog
-from .store import Result, Store, Workspace
+from .store import Replies, Result, Store, Workspace
 
 hookimpl = pluggy.HookimplMarker("harness")
 
@@ -209,7 +209,10 @@ class Run:
         self.progress.say(f"{node.name}: skipped: {reason}")
 
     def _stage(self, node: StageNode) -> None:
-        inputs = stage_inputs(node, self.artifacts, self.data)
+        def context(name: str, compute: Compute) -> JudgeContext:
+            return self.judge_context(name, compute=compute)[0]
+
+        inputs = stage_inputs(node, self.artifacts, self.data, context)
         identity = stage_identity(self.graph, node, inputs, self.compute)
         monitor = self.health[node.name] = self._monitor(node)
         result = self.produce(
@@ -311,6 +314,30 @@ class Run:
             self.progress.say(text)
             results.append(status == "pass")
         return results
+
+    def judge_context(
+        self, judge: str, suite: str | None = None, compute: Compute | None = None
+    ) -> tuple[JudgeContext, Replies]:
+        """What a judge is given, and the replies that it uses of those in the store."""
+        replies = self.store.replies()
+
+        def note(text: str) -> None:
+            self.warn(f"judge {judge!r}{f' on {suite}' if suite else ''}: {text}")
+
+        def charge(calls: int, dollars: float | None) -> None:
+            self.log.charge(judge, calls, dollars)
+
+        context = JudgeContext(
+            compute=compute or self.compute,
+            judge=judge,
+            suite=suite,
+            folder=self.graph.document.folder,
+            cache=replies,
+            note=note,
+            progress=self.progress.update,
+            charge=charge,
+        )
+        return context, replies
 
     # --- the store --------------------------------------------------------------------------------------------------------
 

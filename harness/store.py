@@ -3,12 +3,14 @@
 <root>/<2 hex>/<key>/           a committed result; its artifact.json is written last
 <root>/<2 hex>/.<key>.partial/  work in progress: `output/` becomes the result, `checkpoints/` lets it go on
 <root>/locks/<key>.lock         held while a result is computed, so that two runs share the work
+<root>/replies/<2 hex>/<key>.json   what a judge was answered, call by call; bought once, and never computed again
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -41,6 +43,40 @@ class Result:
     reused: bool
 
 
+class Replies:
+    """JSON objects under keys of 64 hex digits, a file each, written whole or not at all. See components.Documents."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.used: dict[str, Mapping[str, Any]] = {}
+
+    def get(self, key: str, /) -> Mapping[str, Any] | None:
+        """The object with this key; None if there is none, or it is damaged."""
+        path = self._path(key)
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if not isinstance(document, dict):
+            return None
+        self.used[key] = document
+        return document
+
+    def __setitem__(self, key: str, document: Mapping[str, Any]) -> None:
+        """Keep an object. Raises StageError if the disk is full."""
+        path = self._path(key)
+        self.used[key] = document
+        try:
+            write_json(path, document)
+        except OSError as error:
+            raise StageError(f"{self._root}: {error.strerror}; what was answered so far is kept") from None
+
+    def _path(self, key: str) -> Path:
+        if not re.fullmatch("[0-9a-f]{64}", key):
+            raise ValueError(f"{key!r} is no key; expected 64 hex digits")
+        return self._root / key[:2] / f"{key}.json"
+
+
 class Store:
     """A folder of results. Raises UsageError if it cannot be written."""
 
@@ -54,6 +90,10 @@ class Store:
     def folder(self, key: str) -> Path:
         """Where the result with this key is, or would be."""
         return self.root / key[:2] / key
+
+    def replies(self) -> Replies:
+        """What judges were answered; the object notes which of it is used."""
+        return Replies(self.root / "replies")
 
     def get(self, key: str) -> Result | None:
         """A committed result, or None."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.audit import failed_canaries
 
-from .text import interval, join, percent
+from .text import count, interval, join, percent
 
 if TYPE_CHECKING:
     from harness.records import Estimate
@@ -73,6 +73,37 @@ class Standing:
             names = join([f"`{name}`" for name in sorted(self.trained_on_it)])
             parts.append(f"`{self.judge}` lies upstream of {names}: its scores there measure training, not quality.")
         return " ".join(parts) or None
+
+
+def costs_in_words(facts: Facts) -> tuple[str, ...]:
+    """What each judge that is paid for cost: in this run, and in all that its judgements and scores rest on."""
+    spent = facts.run.get("judges") or {}
+    told = []
+    for judge in facts.judges:
+        records = [
+            each
+            for kept in (facts.judgements, facts.scores)
+            for (name, *_), group in kept.items()
+            for each in group
+            if name == judge and each.usage is not None
+        ]
+        if not records and judge not in spent:
+            continue
+        calls = spent.get(judge) or {"calls": 0, "dollars": 0.0}
+        replies = sum(each.usage.replies for each in records if each.usage)
+        costs = [each.cost for each in records]
+        total = None if any(cost is None for cost in costs) else sum(cost for cost in costs if cost is not None)
+        told.append(
+            f"Judge `{judge}`: {count(calls['calls'], 'call')} in this run, {_dollars(calls['dollars'])}; what it judged rests on "
+            f"{replies:,} replies, {_dollars(total)} when they were asked."
+        )
+    return tuple(told)
+
+
+def _dollars(amount: float | None) -> str:
+    if amount is None:
+        return "at prices that are not known"
+    return f"${amount:.2f}" if amount >= 0.1 or not amount else f"${amount:.2g}"
 
 
 def standings(facts: Facts) -> dict[str, Standing]:

@@ -17,6 +17,7 @@ from .criteria import Criterion, criteria
 from .curves import StageCurves, training_curves
 from .decision import Decision, decision
 from .health import StageHealth, health, warnings_in_words
+from .judges import costs_in_words
 from .methods import Cost, Method, costs, methods
 from .results import Detail, Table, details, tables
 from .rewards import RewardModel, reward_models
@@ -111,6 +112,7 @@ class View:
     advice: tuple[Advice, ...]
     costs: tuple[Cost, ...]
     evaluation: tuple[tuple[str, str], ...]
+    judge_costs: tuple[str, ...]
     methods: tuple[Method, ...]
     criteria: tuple[Criterion, ...]
     plan: str
@@ -152,6 +154,7 @@ def build_view(facts: Facts, extra: tuple[Section, ...] = ()) -> View:
         advice=advice(facts),
         costs=costs(facts),
         evaluation=_evaluation(facts),
+        judge_costs=costs_in_words(facts),
         methods=methods(facts),
         criteria=criteria(facts),
         plan=facts.plan_text,

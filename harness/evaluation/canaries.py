@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..audit import CANARY_PROMPTS
-from ..components import Artifact, Compute, Judge
+from ..components import Artifact, Judge, JudgeContext
 from ..records import Judgement, Sample
+from .keep import Records
 from .suites import LoadedSuite
 
 CHOSEN = "chosen"
@@ -65,8 +66,9 @@ def judge_canaries(
     config: Any,
     models: dict[str, Artifact],
     pairs: Sequence[tuple[Sample, Sample]],
-    compute: Compute,
-) -> list[Judgement]:
+    context: JudgeContext,
+    temperature: float | None = None,
+) -> Records[Judgement]:
     """A judge's preferences in canaries, all asked in one go. The `candidate` of each is the canary's name."""
     from .steps import judge_pairs
 
@@ -75,8 +77,11 @@ def judge_canaries(
         [each.model_copy(update={"prompt_id": label}) for each, label in zip(side, ids, strict=True)]
         for side in zip(*pairs, strict=True)
     ]
-    judged = judge_pairs(name, judge, config, models, asked[0], asked[1], compute) if pairs else []
-    return [each.model_copy(update={"prompt_id": each.prompt_id.partition("/")[2]}) for each in judged]
+    if not pairs:
+        return Records([])
+    judged = judge_pairs(name, judge, config, models, asked[0], asked[1], context, temperature)
+    named = (each.model_copy(update={"prompt_id": each.prompt_id.partition("/")[2]}) for each in judged)
+    return Records(named, judged.final)
 
 
 def misjudged(row: Judgement, verdicts: Mapping[tuple[str, str, str, str], float | None]) -> tuple[str, bool] | None:

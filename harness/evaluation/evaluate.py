@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..audit import failed_canaries
 from ..components import Artifact, Evidence, ScoringJudge
+from ..errors import StageError
 from ..keys import digest_rows, library_versions
 from ..lock import compute_identity, judge_identity
-from ..plan import JudgeNode
+from ..plan import JudgeNode, held_out
 from ..plan.labels import read_labels
 from ..plugins import source_hash
 from ..records import (
@@ -29,9 +30,10 @@ from ..store import Workspace
 from .audit import AuditEvidence, audit_estimates
 from .canaries import canaries, judge_canaries
 from .estimates import adjusted, agreement, make_estimates
-from .keep import Kept, keep, observe
+from .keep import Kept, Records, keep, observe
 from .pairs import keep_pairs
 from .suites import load_suite
+from .temperature import fit_temperature
 
 if TYPE_CHECKING:
     from ..runner import Run
@@ -51,6 +53,7 @@ class Evaluation:
         self.models = [name for name in run.graph.models() if name in run.artifacts]
         self.comparisons = [pair for pair in run.graph.comparisons() if set(pair) <= set(self.models)]
         self.judges = {name: node for name, node in run.graph.judges.items() if self._ready(node)}
+        self._judging: dict[str, Any] = {}
 
     def estimates(self) -> list[Estimate]:
         """Every estimate of the plan; observations.jsonl and metrics.json are written into the run folder."""
@@ -128,18 +131,21 @@ class Evaluation:
     def _judge(self, node: JudgeNode) -> tuple[Any, dict[str, Artifact], dict[str, Any]]:
         """A judge, its models, and what a key says of both."""
         models = {option: self.run.artifacts[name] for option, name in node.models.items()}
-        identity = {**judge_identity(node, models), "compute": compute_identity(self.run.compute)}
-        return node.judge.component(), models, identity
+        folder = self.run.graph.document.folder
+        identity = {**judge_identity(node, models, folder), "compute": compute_identity(self.run.compute)}
+        return self._judging.setdefault(node.name, node.judge.component()), models, identity
 
     def _scores(self, node: JudgeNode, model: str, suite: str, samples: Kept[Sample]) -> Kept[Score]:
         judge, models, identity = self._judge(node)
+        context, replies = self.run.judge_context(node.name, suite)
 
-        def build() -> list[Score]:
+        def build() -> Iterable[Score]:
             from .steps import score_samples
 
-            return score_samples(node.name, judge, node.config, models, samples.records, self.run.compute)
+            return score_samples(node.name, judge, node.config, models, samples.records, context)
 
-        return keep(self.run, ("scores", node.name, model, suite), {**identity, "samples": samples.key}, build, Score)
+        parts = ("scores", node.name, model, suite)
+        return keep(self.run, parts, {**identity, "samples": samples.key}, build, Score, replies)
 
     def _judgements(
         self,
@@ -152,24 +158,49 @@ class Evaluation:
     ) -> Kept[Judgement]:
         mine, others = samples[candidate, suite], samples[baseline, suite]
         judge, models, identity = self._judge(node)
+        context, replies = self.run.judge_context(node.name, suite)
 
-        def build() -> list[Judgement]:
+        def build() -> Iterable[Judgement]:
             from .steps import judge_samples, judgements_from_scores, share_scores
 
             if not isinstance(judge, ScoringJudge):
-                return judge_samples(node.name, judge, node.config, models, mine.records, others.records, self.run.compute)
+                return judge_samples(node.name, judge, node.config, models, mine.records, others.records, context)
             lengths = {
                 each[0].model: {row.prompt_id: len(row.answer) for row in each} for each in (mine.records, others.records)
             }
-            theirs = scores[node.name, baseline, suite].records
-            ours = share_scores(scores[node.name, candidate, suite].records, theirs, mine.records, others.records)
-            return judgements_from_scores(ours, theirs, lengths)
+            ours, theirs = (scores[node.name, model, suite] for model in (candidate, baseline))
+            shared = share_scores(ours.records, theirs.records, mine.records, others.records)
+            made = judgements_from_scores(shared, theirs.records, lengths, temperature)
+            return Records(made, ours.final and theirs.final)
 
         parts = ("judgements", node.name, f"{candidate}--{baseline}", suite)
-        return keep(self.run, parts, {**identity, "samples": [mine.key, others.key]}, build, Judgement)
+        temperature = self._temperature(node)
+        softened = {} if temperature is None else {"temperature": repr(temperature)}
+        return keep(self.run, parts, {**identity, "samples": [mine.key, others.key], **softened}, build, Judgement, replies)
+
+    def _temperature(self, node: JudgeNode) -> float | None:
+        """The temperature of a scoring judge's soft preferences; None where they are hard.
+
+        One that is to be fitted comes from its reward model's scores of the pairs that it was validated on.
+        """
+        judge, _, _ = self._judge(node)
+        wanted = judge.softness(node.config) if isinstance(judge, ScoringJudge) else None
+        if wanted != "fit":
+            return wanted
+        (model,) = node.models.values()
+        reference = held_out(self.run.graph, node)
+        assert reference is not None  # the plan was checked
+        data = self.run.data.get(reference)
+        preferences = [row for row in data.rows if isinstance(row, Preference)]
+        pairs = keep_pairs(self.run, model, reference, preferences, data.fingerprint)
+        if not pairs.records:
+            raise StageError(f"judge {node.name!r}: no pair of {reference} fits into {model!r}; it has no temperature")
+        return fit_temperature([each.chosen_score - each.rejected_score for each in pairs.records])
 
     def _reference(self, node: JudgeNode) -> Kept[Score] | None:
-        """A scoring judge's scores of answers that people chose."""
+        """A scoring judge's scores of answers that people chose; not asked of one whose scores mean something anyway."""
+        if node.judge.component.scale is not None:
+            return None
         reference = self.plan.reference or next(
             (slots["valid"] for stage in self.run.graph.stages.values() if "valid" in (slots := stage.slots)), None
         )
@@ -177,11 +208,12 @@ class Evaluation:
             return None
         rows = [row for row in self.run.data.get(reference).rows if isinstance(row, Preference)]
         judge, models, identity = self._judge(node)
+        context, _ = self.run.judge_context(node.name)
 
         def build() -> list[Score]:
             from .steps import chosen_scores
 
-            return chosen_scores(node.name, reference, judge, node.config, models, rows, self.run.compute)
+            return chosen_scores(node.name, reference, judge, node.config, models, rows, context)
 
         identity = {**identity, "rows": self.run.data.get(reference).fingerprint}
         return keep(self.run, ("scores", node.name, "chosen", reference), identity, build, Score)
@@ -195,14 +227,19 @@ class Evaluation:
 
         def kept(node: JudgeNode) -> Kept[Judgement]:
             judge, models, identity = self._judge(node)
+            context, replies = self.run.judge_context(node.name, name)
+            temperature = self._temperature(node)
 
-            def build() -> list[Judgement]:
+            def build() -> Iterable[Judgement]:
                 pairs = list(canaries(suite, *(side.records for side in sides)))
-                return judge_canaries(node.name, judge, node.config, models, pairs, self.run.compute)
+                return judge_canaries(node.name, judge, node.config, models, pairs, context, temperature)
 
             rows = [suite.fingerprint, suite.preferences_fingerprint, *(side.key for side in sides)]
-            source = source_hash("harness.evaluation.canaries")
-            return keep(self.run, ("audit", node.name), {**identity, "rows": rows, "canaries": source}, build, Judgement)
+            softened = {} if temperature is None else {"temperature": repr(temperature)}
+            source = {"canaries": source_hash("harness.evaluation.canaries")}
+            return keep(
+                self.run, ("audit", node.name), {**identity, "rows": rows, **softened, **source}, build, Judgement, replies
+            )
 
         return {judge: kept(node) for judge, node in self.judges.items()}
 
@@ -313,6 +350,7 @@ class Evaluation:
                         judge=judge,
                         scores=scores[judge, model, suite].records,
                         baseline_scores=scores[judge, base, suite].records if model != base else (),
+                        scale=self.judges[judge].judge.component.scale,
                         reference_scores=[row.score for row in kept.records if row.score is not None] if kept else (),
                     )
                     for judge, kept in references.items()

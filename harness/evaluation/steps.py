@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from statistics import pstdev
 from typing import Any
 
-from ..components import Artifact, Backend, Compute, GenerateOptions, Judge, Pair, ScoringJudge
+from ..components import Artifact, Backend, Compute, GenerateOptions, Judge, JudgeContext, Pair, ScoringJudge
 from ..errors import StageError
 from ..records import Judgement, Order, PairScore, Preference, Prompt, Sample, Score
+from .keep import Records
 from .suites import LoadedSuite
 
 ROUNDING = 0.01
@@ -62,29 +64,44 @@ def sample_answers(
 
 
 def score_samples(
-    name: str, judge: ScoringJudge, config: Any, models: dict[str, Artifact], samples: Sequence[Sample], compute: Compute
-) -> list[Score]:
+    name: str,
+    judge: ScoringJudge,
+    config: Any,
+    models: dict[str, Artifact],
+    samples: Sequence[Sample],
+    context: JudgeContext,
+) -> Records[Score]:
     """A scoring judge's number for each sample."""
-    scores = judge.score([each.prompt for each in samples], [each.answer for each in samples], config, models, compute)
-    return [
+    prompts, answers = [each.prompt for each in samples], [each.answer for each in samples]
+    ratings = judge.ratings(prompts, answers, config, models, context)
+    scores = [
         Score(
             prompt_id=sample.prompt_id,
             suite=sample.suite,
             judge=name,
             model=sample.model,
-            score=score,
-            reason=None if score is not None else "the judge gave no score",
+            score=rating.score,
+            reason=None if rating.score is not None else rating.reason or "the judge gave no score",
+            parts=dict(rating.parts) if rating.parts else None,
+            cost=rating.cost,
+            usage=rating.usage,
         )
-        for sample, score in zip(samples, scores, strict=True)
+        for sample, rating in zip(samples, ratings, strict=True)
     ]
+    return Records(scores, all(each.final for each in ratings))
 
 
 def judgements_from_scores(
-    candidate: Sequence[Score], baseline: Sequence[Score], lengths: dict[str, Any]
+    candidate: Sequence[Score], baseline: Sequence[Score], lengths: dict[str, Any], temperature: float | None = None
 ) -> list[Judgement]:
-    """The higher score wins, equal ones tie, and a pair without both scores is unscored with the reason."""
+    """The higher score wins, equal ones tie, and a pair without both scores is unscored with the reason.
+
+    With a temperature T above 0 the preference is sigmoid((candidate - baseline) / T) instead.
+    """
     others = {each.prompt_id: each for each in baseline}
-    return [_judgement(mine, others[mine.prompt_id], lengths) for mine in candidate if mine.prompt_id in others]
+    return [
+        _judgement(mine, others[mine.prompt_id], lengths, temperature) for mine in candidate if mine.prompt_id in others
+    ]
 
 
 def share_scores(
@@ -99,10 +116,11 @@ def share_scores(
     ]
 
 
-def _judgement(mine: Score, other: Score, lengths: dict[str, Any]) -> Judgement:
+def _judgement(mine: Score, other: Score, lengths: dict[str, Any], temperature: float | None) -> Judgement:
     preference = None
     if mine.score is not None and other.score is not None:
-        preference = 1.0 if mine.score > other.score else 0.0 if mine.score < other.score else 0.5
+        gap = mine.score - other.score
+        preference = 0.5 * (1 + math.tanh(gap / temperature / 2)) if temperature else 1.0 * (gap > 0) + 0.5 * (gap == 0)
     return Judgement(
         prompt_id=mine.prompt_id,
         suite=mine.suite,
@@ -123,18 +141,18 @@ def judge_samples(
     models: dict[str, Artifact],
     candidate: Sequence[Sample],
     baseline: Sequence[Sample],
-    compute: Compute,
-) -> list[Judgement]:
+    context: JudgeContext,
+) -> Records[Judgement]:
     """A judge's preference for each prompt that both models answered. Raises StageError if it does not judge every pair."""
     others = {each.prompt_id: each for each in baseline}
     pairs = [(mine, others[mine.prompt_id]) for mine in candidate if mine.prompt_id in others]
     asked = [Pair(mine.prompt, mine.answer, other.answer) for mine, other in pairs]
-    verdicts = judge.compare(asked, config, models, compute)
+    verdicts = judge.compare(asked, config, models, context)
     if len(verdicts) != len(pairs):
         raise StageError(
             f"judge {name!r} gave {len(verdicts)} verdicts for {len(pairs)} pairs; this is an error of its plugin"
         )
-    return [
+    judgements = [
         Judgement(
             prompt_id=mine.prompt_id,
             suite=mine.suite,
@@ -147,9 +165,11 @@ def judge_samples(
             candidate_length=len(mine.answer),
             baseline_length=len(other.answer),
             cost=verdict.cost,
+            usage=verdict.usage,
         )
         for (mine, other), verdict in zip(pairs, verdicts, strict=True)
     ]
+    return Records(judgements, all(each.final for each in verdicts))
 
 
 def judge_pairs(
@@ -159,15 +179,16 @@ def judge_pairs(
     models: dict[str, Artifact],
     candidate: Sequence[Sample],
     baseline: Sequence[Sample],
-    compute: Compute,
-) -> list[Judgement]:
+    context: JudgeContext,
+    temperature: float | None = None,
+) -> Records[Judgement]:
     """Judgements of pairs of answers that were not scored before, by any judge: one that scores, scores all of them at once.
 
     Scores that differ by no more than rounding may make them, which is little beside how much they vary, are equal.
     """
     if not isinstance(judge, ScoringJudge):
-        return judge_samples(name, judge, config, models, candidate, baseline, compute)
-    scores = score_samples(name, judge, config, models, [*candidate, *baseline], compute)
+        return judge_samples(name, judge, config, models, candidate, baseline, context)
+    scores = score_samples(name, judge, config, models, [*candidate, *baseline], context)
     known = [each.score for each in scores if each.score is not None]
     noise = ROUNDING * pstdev(known) if known else 0.0
     for place, (mine, other) in enumerate(zip(scores, scores[len(candidate) :], strict=False)):
@@ -176,7 +197,8 @@ def judge_pairs(
     lengths: dict[str, dict[str, int]] = {}
     for each in (*candidate, *baseline):
         lengths.setdefault(each.model, {})[each.prompt_id] = len(each.answer)
-    return judgements_from_scores(scores[: len(candidate)], scores[len(candidate) :], lengths)
+    pair = scores[: len(candidate)], scores[len(candidate) :]
+    return Records(judgements_from_scores(*pair, lengths, temperature), scores.final)
 
 
 def score_pairs(
@@ -216,14 +238,14 @@ def chosen_scores(
     config: Any,
     models: dict[str, Artifact],
     preferences: Sequence[Preference],
-    compute: Compute,
+    context: JudgeContext,
 ) -> list[Score]:
     """A scoring judge's scores of the answers that people chose, ascending: the scale of `helpfulness`."""
     prompts: list[Prompt] = [row.prompt for row in preferences]
-    scores = judge.score(prompts, [row.chosen for row in preferences], config, models, compute)
+    ratings = judge.ratings(prompts, [row.chosen for row in preferences], config, models, context)
     made = [
-        Score(prompt_id=row.id, suite=reference, judge=name, model="chosen", score=score)
-        for row, score in zip(preferences, scores, strict=True)
-        if score is not None
+        Score(prompt_id=row.id, suite=reference, judge=name, model="chosen", score=rating.score)
+        for row, rating in zip(preferences, ratings, strict=True)
+        if rating.score is not None
     ]
     return sorted(made, key=lambda each: (each.score, each.prompt_id))

@@ -3,7 +3,7 @@
 from .check import check
 from .document import Document, parse_document, read_document
 from .gates import matching
-from .graph import BASE, Graph, JudgeNode, MetricNode, StageNode
+from .graph import BASE, Graph, JudgeNode, MetricNode, StageNode, held_out
 from .model import Gate, Plan
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Plan",
     "StageNode",
     "check",
+    "held_out",
     "matching",
     "parse_document",
     "read_document",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ..errors import PlanError
-from .evaluation import check_evaluation, resolve_judges, resolve_metrics
+from .evaluation import check_evaluation, resolve_judges, resolve_metrics, unfitted
 from .gates import check_gate, expected_estimates
 from .graph import BASE, DataNode, Graph, JudgeNode, MetricNode
 from .labels import check_labels
@@ -52,6 +52,9 @@ def check(document: Document, registry: Registry) -> Graph:
     graph = Graph(plan, document, data, stages, judges, metrics)
     if plan.evaluate is not None:
         check_labels(plan.evaluate, problems, graph.comparisons())
+    for name, judge in judges.items():
+        if judge.config is not None and (text := unfitted(graph, judge)):
+            problems.add(("evaluate", "judges", name, "temperature"), text)
     if valid and len(stages) == len(plan.stages) and not any(each.path.startswith(BEFORE_GATES) for each in problems.found):
         expected = list(expected_estimates(graph))
         for index, gate in enumerate(plan.require):

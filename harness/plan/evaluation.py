@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .graph import JudgeNode, MetricNode, Slot
+from ..components import ScoringJudge
+from .graph import Graph, JudgeNode, MetricNode, Slot, held_out
 from .problems import Problems, Where, hint
 
 if TYPE_CHECKING:
@@ -19,14 +20,19 @@ if TYPE_CHECKING:
 def resolve_judges(evaluate: Evaluate, problems: Problems, references: References) -> dict[str, JudgeNode]:
     """Every judge that exists, with the stages whose models it uses."""
     found = {
-        name: resolve_judge(name, values, ("evaluate", "judges", name), problems, references)
+        name: resolve_judge(name, values, ("evaluate", "judges", name), problems, references, tuple(evaluate.suites))
         for name, values in evaluate.judges.items()
     }
     return {name: node for name, node in found.items() if node is not None}
 
 
 def resolve_judge(
-    name: str, values: Mapping[str, Any], path: Where, problems: Problems, references: References
+    name: str,
+    values: Mapping[str, Any],
+    path: Where,
+    problems: Problems,
+    references: References,
+    suites: Sequence[str] = (),
 ) -> JudgeNode | None:
     """The judge that a mapping in the plan stands for, with the stages whose models it uses; None if there is none."""
     entry = problems.component("judge", values, path)
@@ -39,7 +45,23 @@ def resolve_judge(
         reference = values.get(option)
         if reference is not None and references.fits(reference, Slot.parse(text), (*path, option)):
             models[option] = reference
+    if config is not None:
+        for text in entry.component().check(config, problems.document.folder, suites):
+            place, colon, rest = text.partition(": ")
+            known = colon and place in entry.component.Config.model_fields
+            problems.add((*path, place) if known else path, rest if known else text)
     return JudgeNode(name, entry, config, models)
+
+
+def unfitted(graph: Graph, node: JudgeNode) -> str | None:
+    """Why the temperature of a judge's soft preferences cannot be fitted, where the plan wants that; None if it can."""
+    judge = node.judge.component()
+    if not isinstance(judge, ScoringJudge) or judge.softness(node.config) != "fit":
+        return None
+    if len(node.models) == 1 and held_out(graph, node) is None:
+        (model,) = node.models.values()
+        return f"there are no held-out preferences to fit it to; give {model!r} `valid:`, or the plan `evaluate.reference`"
+    return None
 
 
 def resolve_metrics(evaluate: Evaluate, problems: Problems) -> tuple[MetricNode, ...]:

@@ -184,3 +184,10 @@ class Graph:
     def reward_models(self) -> list[str]:
         """The stages that give reward models."""
         return [name for name, stage in self.stages.items() if stage.gives == "reward-model"]
+
+
+def held_out(graph: Graph, judge: JudgeNode) -> str | None:
+    """The preferences that a judge's reward model was validated on, else the plan's reference; None if there are none."""
+    stages = (graph.stages[name] for name in judge.models.values() if name in graph.stages)
+    found = next((stage.slots["valid"] for stage in stages if "valid" in stage.slots), None)
+    return found or (graph.plan.evaluate.reference if graph.plan.evaluate else None)

@@ -10,8 +10,13 @@ if TYPE_CHECKING:
 
 
 def judge_warnings(graph: Graph) -> Iterator[str]:
-    """One sentence for each judge that a candidate was trained against, or that learned from a candidate's pairs."""
+    """One sentence for each judge that a candidate was trained against, or that learned from a candidate's pairs.
+
+    What a judge itself says of its options comes first.
+    """
     for judge in graph.judges.values():
+        if text := judge.judge.component().caution(judge.config):
+            yield f"judge {judge.name!r}: {text}"
         for candidate in graph.models():
             if any(_same(judge, each) for each in graph.trained_against(candidate)):
                 yield (

@@ -7,7 +7,9 @@ import harness
 
 @harness.hookimpl
 def harness_judges() -> list[type[harness.Judge]]:
+    from .llm import Llm
     from .reward_model import RewardModelJudge
+    from .rubric import Rubric
     from .toy_truth import ToyTruth
 
-    return [RewardModelJudge, ToyTruth]
+    return [Llm, RewardModelJudge, Rubric, ToyTruth]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,15 @@ class RewardModelJudge(harness.ScoringJudge):
 
         model: str
         max_length: int = Field(default=1024, ge=16)
+        temperature: Annotated[float, Field(gt=0)] | Literal["fit"] | None = Field(
+            default=None,
+            description="soft preferences, sigmoid((candidate - baseline) / temperature); fit takes the one that makes its "
+            "stage's `valid` preferences likeliest; where left out, the higher score wins outright",
+        )
+
+    def softness(self, config: Config) -> float | Literal["fit"] | None:
+        """The temperature of the plan."""
+        return config.temperature
 
     def score(
         self,
@@ -28,12 +37,13 @@ class RewardModelJudge(harness.ScoringJudge):
         answers: Sequence[str],
         config: Config,
         inputs: Mapping[str, harness.Artifact],
-        compute: harness.Compute,
+        context: harness.JudgeContext,
     ) -> list[float | None]:
         """One score per answer; None for an answer longer than `max_length`. Raises DataError."""
         from harness.engine.models import load_reward_model, use_threads
         from harness.engine.score import score_answers
 
+        compute = context.compute
         use_threads(compute)
         model, tokenizer = load_reward_model(inputs["model"].path, compute)
         return score_answers(model, tokenizer, prompts, answers, config.max_length, compute)

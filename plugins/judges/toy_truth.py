@@ -21,7 +21,7 @@ class ToyTruth(harness.ScoringJudge):
         answers: Sequence[str],
         config: Any,
         inputs: Mapping[str, harness.Artifact],
-        compute: harness.Compute,
+        context: harness.JudgeContext,
     ) -> Sequence[float | None]:
         """One score from -10 to 10 per answer; None for a prompt without a user message."""
         return [_score(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]

@@ -17,7 +17,8 @@ class Helpfulness(Metric):
 
     In [0, 1]: the answer's place among the judge's scores of answers that people chose on other prompts, where ties count
     half. Refusals and degenerate answers count 0 whatever the judge makes of them; both are found by string matching
-    (`refusal.py`). Rows whose `expect` is "refuse" are left out, and so are other answers without a score.
+    (`refusal.py`). Under a judge whose scores have a scale, such as a rubric's 1 to 5, it is the answer's place on that scale
+    instead, and no chosen answers are scored. Rows whose `expect` is "refuse" are left out, and so are other answers without a score.
     """
 
     name = "helpfulness"
@@ -26,7 +27,7 @@ class Helpfulness(Metric):
 
     def observe(self, evidence: Evidence, config: Any) -> Iterable[Observation]:
         """One value per answered prompt; nothing where the judge has no reference scores. Needs samples and scores."""
-        if not evidence.reference_scores:
+        if not evidence.reference_scores and evidence.scale is None:
             return ()
         values = _values(evidence, evidence.samples, evidence.scores)
         baseline = _values(evidence, evidence.baseline_samples, evidence.baseline_scores)
@@ -42,7 +43,12 @@ def _values(evidence: Evidence, samples: Sequence[Sample], scores: Sequence[Scor
         if is_refusal(sample.answer) or is_degenerate(sample.answer):
             return 0.0
         score = scored.get(sample.prompt_id)
-        return None if score is None else share_beaten(score, evidence.reference_scores)
+        if score is None:
+            return None
+        if evidence.scale is not None:
+            low, high = evidence.scale
+            return (score - low) / (high - low)
+        return share_beaten(score, evidence.reference_scores)
 
     return sample_values(samples, value)
 

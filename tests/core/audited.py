@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from harness import Judge, Judgement, Message, Sample, ScoringJudge
+from harness import Judge, JudgeContext, Judgement, Message, Sample, ScoringJudge
 from harness.components import Compute
 from harness.evaluation.audit import AuditEvidence, audit_estimates
 from harness.evaluation.canaries import canaries, judge_canaries
@@ -14,7 +14,7 @@ from harness.evaluation.suites import LoadedSuite
 from harness.plan.model import Bootstrap
 from harness.records import Estimate, SuiteRow
 
-COMPUTE = Compute("cpu", "fp32", 1)
+CONTEXT = JudgeContext(Compute("cpu", "fp32", 1))
 PROMPTS = 60
 
 
@@ -40,8 +40,8 @@ ROOTS = {"held": {f"p{n}": f"p{n}" for n in range(PROMPTS)}}
 def judged(judge: Judge) -> tuple[list[Judgement], list[Judgement]]:
     """A judge's preferences between the new and the old model, and in the canaries."""
     new, old = answers("new"), answers("old")
-    plain = judge_pairs(judge.name, judge, None, {}, new, old, COMPUTE)
-    return plain, judge_canaries(judge.name, judge, None, {}, list(canaries(SUITE, new, old)), COMPUTE)
+    plain = judge_pairs(judge.name, judge, None, {}, new, old, CONTEXT)
+    return plain, judge_canaries(judge.name, judge, None, {}, list(canaries(SUITE, new, old)), CONTEXT)
 
 
 def evidence(*judges: Judge, **fields: Any) -> AuditEvidence:

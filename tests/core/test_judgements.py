@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
-from harness import Judge, Message, Pair, Sample, Score, ScoringJudge, StageError
+from harness import Judge, JudgeContext, Message, Pair, Sample, Score, ScoringJudge, StageError
 from harness.components import Artifact, Compute, Verdict
 from harness.evaluation.steps import judge_pairs, judge_samples, judgements_from_scores, prompt_seed, share_scores
+from harness.evaluation.temperature import fit_temperature
 
 COMPUTE = Compute("cpu", "fp32", 1)
 
@@ -38,7 +41,7 @@ class PrefersLonger(Judge):
     name = "prefers-longer"
 
     def compare(
-        self, pairs: Sequence[Pair], config: Any, inputs: dict[str, Artifact], compute: Compute
+        self, pairs: Sequence[Pair], config: Any, inputs: dict[str, Artifact], context: JudgeContext
     ) -> Sequence[Verdict]:
         return [
             Verdict(None, "empty answers")
@@ -68,7 +71,7 @@ def test_a_judge_compares_the_candidate_with_the_baseline_on_the_same_prompt() -
         sample("new", "x", "alone"),
     ]
     others = [sample("old", "c", "yes"), sample("old", "b", "longer"), sample("old", "a", "short")]
-    made = judge_samples("j", PrefersLonger(), None, {}, mine, others, COMPUTE)
+    made = judge_samples("j", PrefersLonger(), None, {}, mine, others, JudgeContext(COMPUTE))
     assert [(each.prompt_id, each.preference, each.reason) for each in made] == [
         ("a", 1.0, None),
         ("b", 0.0, None),
@@ -85,7 +88,9 @@ def test_a_judge_that_leaves_pairs_out_is_an_error_that_names_it() -> None:
             return []
 
     with pytest.raises(StageError, match="judge 'quiet' gave 0 verdicts for 1 pairs"):
-        judge_samples("quiet", Silent(), None, {}, [sample("new", "a", "x")], [sample("old", "a", "y")], COMPUTE)
+        judge_samples(
+            "quiet", Silent(), None, {}, [sample("new", "a", "x")], [sample("old", "a", "y")], JudgeContext(COMPUTE)
+        )
 
 
 def test_a_prompts_seed_depends_on_the_run_and_the_prompt_and_on_nothing_else() -> None:
@@ -128,5 +133,41 @@ def test_a_scorer_whose_numbers_move_by_more_than_rounding_does_not_tie(noise: f
     """The scores' standard deviation is 1: lengths of 1 and 3."""
     mine = [sample("new", "a", "x"), sample("new", "b", "xxx")]
     others = [sample("old", "a", "x"), sample("old", "b", "xxx")]
-    made = judge_pairs("j", Noisy(noise), None, {}, mine, others, COMPUTE)
+    made = judge_pairs("j", Noisy(noise), None, {}, mine, others, JudgeContext(COMPUTE))
     assert [each.preference for each in made] == [preference, preference]
+
+
+def test_a_temperature_softens_preferences() -> None:
+    # 1 / (1 + exp(-2 / T)) for scores that are 2 apart: 0.881 at T = 1, 0.731 at T = 2.
+    mine, others = [score("new", "a", 2.0)], [score("old", "a", 0.0)]
+    lengths = {"new": {"a": 5}, "old": {"a": 3}}
+
+    def preference(temperature: float | None) -> float | None:
+        return judgements_from_scores(mine, others, lengths, temperature)[0].preference
+
+    assert preference(None) == preference(0.0) == 1.0
+    assert preference(1.0) == pytest.approx(1 / (1 + math.exp(-2)))
+    assert preference(2.0) == pytest.approx(1 / (1 + math.exp(-1)))
+    assert preference(math.inf) == 0.5
+    assert judgements_from_scores(others, mine, {"new": {"a": 5}, "old": {"a": 3}}, 0.001)[0].preference == 0.0
+
+
+def test_the_temperature_is_the_likeliest_one() -> None:
+    # Three pairs right by 1 and one wrong by 1: the chance of right is best at 3/4, so 1 / (1 + exp(-1 / T)) = 3/4, T = 1 / ln 3.
+    assert fit_temperature([1.0, 1.0, 1.0, -1.0]) == pytest.approx(1 / math.log(3))
+    assert fit_temperature([100.0, 100.0, 100.0, -100.0]) == pytest.approx(100 / math.log(3))
+
+
+def test_the_temperature_agrees_with_a_minimiser() -> None:
+    from scipy.optimize import minimize_scalar
+
+    margins = np.random.default_rng(5).normal(0.7, 2.0, 300)
+    best = minimize_scalar(lambda log_t: np.logaddexp(0, -margins / np.exp(log_t)).mean(), bounds=(-5, 5), method="bounded")
+    assert fit_temperature(margins.tolist()) == pytest.approx(math.exp(best.x), rel=1e-3)
+
+
+def test_margins_that_are_never_wrong_or_no_better_than_a_coin_have_no_finite_temperature() -> None:
+    assert fit_temperature([0.5, 2.0]) == 0.0
+    assert fit_temperature([1.0, -1.0]) == math.inf
+    with pytest.raises(ValueError, match="at least one pair"):
+        fit_temperature([])

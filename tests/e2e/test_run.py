@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ pytest.importorskip("torch")
 from micro import command, estimates, harness
 
 from harness.audit import AUDIT_METRICS
+from harness.evaluation.temperature import fit_temperature
 from harness.records import Sample
 from harness.rundir import RunFolder
 
@@ -51,6 +53,24 @@ def test_estimates_are_unique_and_every_interval_holds_its_value(home: Path) -> 
     assert ("dpo", "win-rate", "truth", "heldout", "sft") in identities
     assert ("ppo", "win-rate-difference", "truth", "heldout", "dpo") in identities
     assert ("reward", "accuracy", None, "heldout", None) in identities
+
+
+def test_a_fitted_temperature_makes_preferences_of_margins(home: Path) -> None:
+    done = harness(home, "run", "plan.yaml", "--out", "soft", "--set", "evaluate.judges.referee.temperature=fit")
+    assert done.returncode == 0, done.stderr
+    run = RunFolder(home / "soft")
+    (pairs,) = [pairs for (model, suite), pairs in run.pairs().items() if (model, suite) == ("referee", "toy.valid")]
+    temperature = fit_temperature([each.chosen_score - each.rejected_score for each in pairs])
+    assert 0 < temperature < math.inf
+    scores = {
+        model: {each.prompt_id: each.score for each in run.scores()["referee", model, "heldout"]}
+        for model in ("dpo", "sft")
+    }
+    for each in run.judgements()["referee", "dpo--sft", "heldout"]:
+        mine, other = scores["dpo"][each.prompt_id], scores["sft"][each.prompt_id]
+        assert mine is not None
+        assert other is not None
+        assert each.preference == pytest.approx(1 / (1 + math.exp(-(mine - other) / temperature)))
 
 
 def test_samples_hold_what_every_kl_metric_is_computed_from(home: Path) -> None:

@@ -70,7 +70,7 @@ class Brevity(harness.ScoringJudge):
         answers: Sequence[str],
         config: Any,
         inputs: Mapping[str, harness.Artifact],
-        compute: harness.Compute,
+        context: harness.JudgeContext,
     ) -> list[float | None]:
         """Minus the number of words; None for an empty answer, which is short for the wrong reason."""
         return [-float(len(answer.split())) if answer.strip() else None for answer in answers]

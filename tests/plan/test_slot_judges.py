@@ -96,7 +96,7 @@ def test_a_judge_that_only_compares_is_told_with_those_that_score(resolve: Calla
     (problem,) = caught.value.problems
     assert problem.path == "stages.ppo.reward.judge"
     assert problem.line == 6
-    assert problem.text == "'verbose' compares answers and scores none; judges that do are reward-model, toy-truth"
+    assert problem.text == "'verbose' compares answers and scores none; judges that do are reward-model, rubric, toy-truth"
 
 
 def test_a_key_holds_the_judge_its_options_and_its_models(resolve: Callable[..., Graph]) -> None:
@@ -104,7 +104,7 @@ def test_a_key_holds_the_judge_its_options_and_its_models(resolve: Callable[...,
     first = identity(graph)
     assert first["inputs"]["reward"]["judge"]["name"] == "reward-model"
     assert len(first["inputs"]["reward"]["judge"]["source"]) == 64
-    assert first["inputs"]["reward"]["options"] == {"model": "referee", "max_length": 99}
+    assert first["inputs"]["reward"]["options"] == {"model": "referee", "max_length": 99, "temperature": None}
     assert first["inputs"]["reward"]["models"] == {"model": "referee"}
     assert identity(graph) == first
     assert identity(graph, reward="other") == first
@@ -129,7 +129,7 @@ def test_the_lock_and_the_model_card_name_it(resolve: Callable[..., Graph], tmp_
     assert stage["slots"] == {"init": "sft", "data": "toy.train", "reward.model": "referee"}
     assert stage["judges"]["reward"] | {"component": None} == {
         "judge": "reward-model", "component": None, "models": {"model": "referee"},
-        "options": {"model": "referee", "max_length": 99},
+        "options": {"model": "referee", "max_length": 99, "temperature": None},
     }  # fmt: skip
     assert lock["stages"]["dpo"]["judges"] == {}
     write_model_card(graph, graph.stages["ppo"], inputs(graph, referee="0123456789abcdef"), tmp_path)
@@ -144,7 +144,7 @@ def test_the_schema_takes_a_name_or_a_judge_that_scores(resolve: Callable[..., G
     (ppo,) = [each for each in stages if each["title"] == "ppo"]
     name, *judges = ppo["properties"]["reward"]["anyOf"]
     assert name["type"] == "string"
-    assert [each["properties"]["judge"]["const"] for each in judges] == ["reward-model", "toy-truth"]
+    assert [each["properties"]["judge"]["const"] for each in judges] == ["reward-model", "rubric", "toy-truth"]
     assert ppo["properties"]["init"]["type"] == "string"
 
 

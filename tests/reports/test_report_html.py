@@ -16,6 +16,7 @@ from harness_reports import harness_configure, harness_run_finish, sections
 from harness_reports.render import prose, write_report
 
 from harness.errors import UsageError
+from harness.records import Judgement, Usage, read_records, write_records
 from harness.rundir import RunFolder
 
 MakeRun = Callable[..., RunFolder]
@@ -131,6 +132,20 @@ def test_correlation_with_the_truth_is_shown_with_the_reward_model(make_run: Mak
 def test_cost_of_the_evaluation_is_summed_by_kind(make_run: MakeRun) -> None:
     """12.5 s for one model and 10.5 s for the other."""
     assert "evaluation: samples, 2 steps – – 23 s" in page_of(make_run()).text
+
+
+def test_what_a_judge_cost_stands_apart_from_the_run(make_run: MakeRun) -> None:
+    """Judgements of 30 and 31 cents with two replies each; 12 of their calls were made in this run."""
+    run = make_run(judges={"truth": {"calls": 12, "dollars": 0.5}})
+    usage = Usage(model="judge", replies=2, input_tokens=100, output_tokens=5, input_price=3.0, output_price=15.0)
+    path = run.path / "judgements/truth/dpo--sft/heldout.jsonl"
+    judged = [each.model_copy(update={"usage": None, "cost": None}) for each in read_records(path, Judgement)]
+    for place, cost in enumerate((0.30, 0.31)):
+        judged[place] = judged[place].model_copy(update={"usage": usage, "cost": cost})
+    write_records(path, judged)
+    expected = "Judge truth : 12 calls in this run, $0.50; what it judged rests on 4 replies, $0.61 when they were asked."
+    assert expected in page_of(run).text
+    assert "calls in this run" not in page_of(make_run()).text
 
 
 def test_policies_and_reward_models_have_tables_of_their_own(make_run: MakeRun) -> None:
