@@ -202,7 +202,9 @@ class Evaluation:
 
             rows = [suite.fingerprint, suite.preferences_fingerprint, *(side.key for side in sides)]
             source = source_hash("harness.evaluation.canaries")
-            return keep(self.run, ("audit", node.name), {**identity, "rows": rows, "canaries": source}, build, Judgement)
+            return keep(
+                self.run, ("audit", node.name, "canaries"), {**identity, "rows": rows, "canaries": source}, build, Judgement
+            )
 
         return {judge: kept(node) for judge, node in self.judges.items()}
 
