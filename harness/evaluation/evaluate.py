@@ -238,7 +238,12 @@ class Evaluation:
             softened = {} if temperature is None else {"temperature": repr(temperature)}
             source = {"canaries": source_hash("harness.evaluation.canaries")}
             return keep(
-                self.run, ("audit", node.name), {**identity, "rows": rows, **softened, **source}, build, Judgement, replies
+                self.run,
+                ("audit", node.name, "canaries"),
+                {**identity, "rows": rows, **softened, **source},
+                build,
+                Judgement,
+                replies,
             )
 
         return {judge: kept(node) for judge, node in self.judges.items()}
