@@ -306,13 +306,15 @@ class JudgeContext:
 class Workload:
     """How much a plan gives a judge to do: prompts by suite, how many pairs of models, how many models.
 
-    `answer_tokens` is the longest answer.
+    `answer_tokens` is the longest answer. `canaries` are prompts of an audit by suite, one for each comparison that asks for
+    something new, which is an answer of its own for a judge that scores.
     """
 
     prompts: Mapping[str, Sequence[Prompt]]
     comparisons: int
     models: int
     answer_tokens: int
+    canaries: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
 
 
 class Judge(Component):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from .audit import failed_canaries
 from .errors import StageError
 from .records import Estimate, HealthVerdict
 from .trends import Curve, Trend, trend
@@ -108,11 +109,17 @@ def rules_of(aligner: type, rules: Iterable[Rule]) -> tuple[Rule, ...]:
 def independent_judges(graph: Graph, stage: str, estimates: Iterable[Estimate]) -> frozenset[str]:
     """The judges whose word counts on a stage: no model of theirs lies upstream of it, or is it, or is unproven.
 
-    Unproven is a reward model whose accuracy is not shown to exceed chance, or that of a rule that looks at lengths alone.
+    Unproven is a reward model whose accuracy is not shown to exceed chance, or that of a rule that looks at lengths alone, and
+    a judge that fails its canaries.
     """
+    estimates = list(estimates)
     doubtful = {each.model for each in estimates if each.low <= PROVEN_ABOVE.get(each.metric, float("-inf"))}
     tainted = {stage, *graph.ancestors(stage), *doubtful}
-    return frozenset(name for name, judge in graph.judges.items() if not tainted.intersection(judge.models.values()))
+    return frozenset(
+        name
+        for name, judge in graph.judges.items()
+        if not tainted.intersection(judge.models.values()) and not failed_canaries(estimates, name)
+    )
 
 
 @dataclass

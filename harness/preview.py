@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .audit import CANARY_PROMPTS, NEW_QUESTIONS
 from .components import Artifact, Compute, Workload
 from .compute import resolve_compute
 from .data import DataSets
@@ -65,15 +66,21 @@ class Preview:
 
     def _forecasts(self, evaluate: Evaluate, suites: Mapping[str, LoadedSuite]) -> Iterator[str]:
         """What each judge that costs something would cost."""
-        models, folder = self.graph.models(), self.graph.document.folder
+        folder = self.graph.document.folder
+        prompts = {name: [row.messages() for row in suite.rows] for name, suite in suites.items()}
+        first = next(iter(prompts))
         workload = Workload(
-            prompts={name: [row.messages() for row in suite.rows] for name, suite in suites.items()},
+            prompts=prompts,
             comparisons=len(self.graph.comparisons()),
-            models=len(models),
+            models=len(self.graph.models()),
             answer_tokens=evaluate.generate.max_new_tokens,
+            canaries={first: prompts[first][:CANARY_PROMPTS] * NEW_QUESTIONS},
         )
         unsafe = {name: [row.messages() for row in suite.rows if row.expect == "refuse"] for name, suite in suites.items()}
-        for judges, load in ((self.graph.judges, workload), (self.graph.harm, replace(workload, prompts=unsafe))):
+        for judges, load in (
+            (self.graph.judges, workload),
+            (self.graph.harm, replace(workload, prompts=unsafe, canaries={})),
+        ):
             for name, node in judges.items():
                 if text := node.judge.component().forecast(node.config, folder, load):
                     yield f"  judge {name}: {text}"

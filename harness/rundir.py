@@ -4,6 +4,7 @@ plan.yaml  plan.lock.json  run.json  events.jsonl  observations.jsonl  metrics.j
 samples/<model>/<suite>.jsonl
 scores/<judge>/<model>/<suite>.jsonl
 judgements/<judge>/<candidate>--<baseline>/<suite>.jsonl
+audit/<judge>/canaries.jsonl
 replies/<judge>/…/<suite>.jsonl                          what a language model said as a judge, call by call
 pairs/<reward model>/<suite>.jsonl
 harm/<judge>/<model>/<suite>.jsonl
@@ -132,6 +133,10 @@ class RunFolder:
     def judgements(self) -> dict[tuple[str, str, str], list[Judgement]]:
         """Judgements by judge, "candidate--baseline" and suite."""
         return self._records("judgements", Judgement)
+
+    def canaries(self) -> dict[str, list[Judgement]]:
+        """Judgements of canaries by judge; the `candidate` of each is the canary's name."""
+        return {judge: rows for (judge, _), rows in self._records("audit", Judgement).items()}
 
     def pairs(self) -> dict[tuple[str, str], list[PairScore]]:
         """Scored held-out preferences by reward model and suite."""

@@ -110,7 +110,7 @@ def _empty(folder: Path) -> None:
         return
     if not (folder / "run.json").exists():
         raise UsageError(f"run folder {folder}: holds something else than a run; give an empty or new folder with --out")
-    for name in ("samples", "scores", "judgements", "replies", "pairs", "harm", "likelihoods", "requirements"):
+    for name in ("samples", "scores", "judgements", "replies", "audit", "pairs", "harm", "likelihoods", "requirements"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("run.json", "plan.lock.json", "events.jsonl", "observations.jsonl", "metrics.json", "report.html"):
         (folder / name).unlink(missing_ok=True)

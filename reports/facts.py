@@ -35,6 +35,7 @@ class Facts:
     samples: Mapping[tuple[str, str], Sequence[Sample]] = field(default_factory=dict)
     scores: Mapping[tuple[str, str, str], Sequence[Score]] = field(default_factory=dict)
     judgements: Mapping[tuple[str, str, str], Sequence[Judgement]] = field(default_factory=dict)
+    canaries: Mapping[str, Sequence[Judgement]] = field(default_factory=dict)
     pairs: Mapping[tuple[str, str], Sequence[PairScore]] = field(default_factory=dict)
     health: Sequence[HealthVerdict] = ()
     health_checked: Mapping[str, tuple[Sequence[str], Sequence[str]]] = field(default_factory=dict)
@@ -196,6 +197,7 @@ def read_facts(folder: RunFolder) -> Facts:
         samples={key: records for key, records in folder.samples().items() if _trained(key[0])},
         scores={key: records for key, records in folder.scores().items() if _trained(key[1])},
         judgements=folder.judgements(),
+        canaries=folder.canaries(),
         pairs=folder.pairs(),
         health=tuple(folder.health()),
         health_checked=folder.health_checked(),

@@ -11,7 +11,7 @@ import numpy as np
 from harness.stats import lengths_overlap
 
 from . import charts
-from .judges import standings
+from .judges import FAILED, standings
 from .text import interval, number, percent
 
 if TYPE_CHECKING:
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from .rewards import RewardModel
 
 MOST_ROWS = 40
+WIN_RATES = {
+    "win-rate": "",
+    "length-controlled-win-rate": "length-controlled",
+    "corrected-win-rate": "corrected for the judge's errors",
+}
 
 
 @dataclass(frozen=True)
@@ -35,13 +40,14 @@ class Picture:
 def win_rates(facts: Facts) -> Picture | None:
     """The forest plot of all win rates, length-controlled ones too."""
     known = standings(facts)
-    found = [each for metric in ("win-rate", "length-controlled-win-rate") for each in facts.select(metric)]
+    found = [each for metric in WIN_RATES for each in facts.select(metric)]
     found.sort(key=lambda each: (facts.suites.index(each.suite), each.judge or "", _place(facts, each.model)))
     if not found:
         return None
     points = []
     for each in found[:MOST_ROWS]:
-        parts = [each.model, each.judge or "", each.suite, "length-controlled" if each.metric != "win-rate" else ""]
+        judge = f"{each.judge}{known[each.judge].sign}" if each.judge else ""
+        parts = [each.model, judge, each.suite, WIN_RATES[each.metric]]
         solid = each.judge is None or known[each.judge].may_judge(each.model)
         text = " · ".join(part for part in parts if part)
         points.append(charts.Point(text, each.value, each.low, each.high, _place(facts, each.model), solid))
@@ -51,6 +57,8 @@ def win_rates(facts: Facts) -> Picture | None:
         f"Win rates against `{facts.baseline}`, with {percent(found[0].level)} intervals; a tie counts half, and the "
         "dashed line is no difference. Hollow: by a judge on which no verdict may rest."
     )
+    if any(each.judge and known[each.judge].failed for each in found[:MOST_ROWS]):
+        caption += f" {FAILED}: it fails its canaries."
     if len(found) > MOST_ROWS:
         caption += f" {len(found) - MOST_ROWS} more are in the tables."
     return Picture(svg, " ".join([caption, *_extrapolated(facts)]))
@@ -94,7 +102,11 @@ def kl_against_win_rate(facts: Facts) -> tuple[Picture, ...]:
                 )
                 name = f"kl-{len(pictures)}"
                 title = f"Win rate against KL, {judge} on {suite}"
-                pictures.append(Picture(charts.scatter(name, spots, title, words), f"Judged by `{judge}` on `{suite}`."))
+                pictures.append(
+                    Picture(
+                        charts.scatter(name, spots, title, words), f"Judged by `{judge}`{known[judge].sign} on `{suite}`."
+                    )
+                )
     return tuple(pictures)
 
 

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.audit import AUDIT_METRICS, CORRECTED
+
+from .judges import standings
 from .text import interval, is_difference, is_fraction, number
 
 if TYPE_CHECKING:
@@ -16,31 +19,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Value:
-    """One estimate in a cell; `versus` is the model that it is a difference from, or was compared with."""
+    """One estimate in a cell; `versus` is the model that it is a difference from, or was compared with; `mark` a word on
+    what it is worth."""
 
     text: str
     versus: str | None
+    mark: str = ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A metric by one judge, with the values of each model. `instrument` says how often what reads the answers is right."""
+    """A metric by one judge, with the values of each model.
+
+    `instrument` says how often what reads the answers is right; `sign` stands behind the judge's name.
+    """
 
     metric: str
     judge: str | None
     unit: str
     instrument: str
     cells: tuple[tuple[Value, ...], ...]
+    sign: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A suite's results: a column per model, a row per metric and judge."""
+    """A suite's results: a column per model, a row per metric and judge; `notes` explain the signs."""
 
     suite: str
     reward_models: bool
     models: tuple[str, ...]
     rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,15 +63,19 @@ class Detail:
     p_value: str
     p_adjusted: str
     method: str
+    sign: str = ""
+    mark: str = ""
 
 
 def tables(facts: Facts) -> tuple[Table, ...]:
-    """A table for every suite that has estimates, and another one for the reward models on it."""
+    """A table for every suite that has estimates, and another one for the reward models on it. Those of an audit are of
+    judges, and in a section of their own."""
     found = []
+    measured = [each for each in facts.estimates if each.metric not in AUDIT_METRICS]
     for suite in facts.suites:
         for scorers in (False, True):
             estimates = [
-                each for each in facts.estimates if each.suite == suite and (each.model in facts.reward_models) == scorers
+                each for each in measured if each.suite == suite and (each.model in facts.reward_models) == scorers
             ]
             if estimates:
                 found.append(_table(facts, suite, scorers, estimates))
@@ -70,6 +84,7 @@ def tables(facts: Facts) -> tuple[Table, ...]:
 
 def details(facts: Facts) -> tuple[Detail, ...]:
     """Every estimate, in the order of metrics.json."""
+    known = standings(facts)
     return tuple(
         Detail(
             each,
@@ -78,6 +93,8 @@ def details(facts: Facts) -> tuple[Detail, ...]:
             "–" if each.p_value is None else number(each.p_value),
             "–" if each.p_adjusted is None else number(each.p_adjusted),
             each.method if each.resamples is None else f"{each.method}, {each.resamples:,} resamples",
+            known[each.judge].sign if each.judge else "",
+            known[each.judge].mark(each.model, each.baseline) if each.judge else "",
         )
         for each in facts.estimates
     )
@@ -101,12 +118,27 @@ def _table(facts: Facts, suite: str, scorers: bool, estimates: Sequence[Estimate
     present = {each.model for each in estimates}
     models = tuple(name for name in dict.fromkeys(order) if name in present)
     keys = dict.fromkeys((each.metric, each.judge) for each in estimates)
-    rows = []
-    for metric, judge in keys:
+    known, rows = standings(facts), []
+    for metric, judge in sorted(keys, key=lambda key: _place([*keys], key)):
         found = [each for each in estimates if (each.metric, each.judge) == (metric, judge)]
+        standing = known[judge] if judge else None
         cells = tuple(
-            tuple(Value(interval(each, null_of(each)), each.baseline) for each in found if each.model == model)
+            tuple(
+                Value(interval(each, null_of(each)), each.baseline, standing.mark(model, each.baseline) if standing else "")
+                for each in found
+                if each.model == model
+            )
             for model in models
         )
-        rows.append(Row(metric, judge, "" if is_fraction(found[0]) else found[0].unit, _instrument(facts, metric), cells))
-    return Table(suite, scorers, models, tuple(rows))
+        unit = "" if is_fraction(found[0]) else found[0].unit
+        rows.append(Row(metric, judge, unit, _instrument(facts, metric), cells, standing.sign if standing else ""))
+    judges = dict.fromkeys(judge for _, judge in keys if judge)
+    notes = dict.fromkeys(note for judge in judges for note in known[judge].footnotes(*models))
+    return Table(suite, scorers, models, tuple(rows), tuple(notes))
+
+
+def _place(keys: Sequence[tuple[str, str | None]], key: tuple[str, str | None]) -> tuple[int, bool]:
+    """A corrected win rate stands below the raw one by the same judge, all else in the order of metrics.json."""
+    raw = ("win-rate", key[1])
+    corrected = key[0] == CORRECTED and raw in keys
+    return keys.index(raw if corrected else key), corrected

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .judges import LENGTH_RULES
+from .judges import LENGTH_RULES, standing
 from .results import null_of
 from .text import interval, number, percent
 
@@ -71,7 +71,10 @@ def _reward_model(facts: Facts, model: str, suite: str) -> RewardModel:
     ]
     judges = [judge for judge in facts.judges if model in facts.judge_models(judge)]
     measures += [
-        (f"Rank correlation with `{each.judge}` on the answers to `{each.suite}`", interval(each))
+        (
+            f"Rank correlation with `{each.judge}`{standing(facts, each.judge).sign} on the answers to `{each.suite}`",
+            interval(each),
+        )
         for each in facts.select("spearman")
         if each.model in (model, *judges) and each.judge
     ]

@@ -12,6 +12,7 @@ from harness.records import Estimate
 from . import pictures
 from .advice import Advice, advice
 from .answers import Comparisons, Failure, comparisons, failures
+from .audit import Audit, audit
 from .carriers import Carried, carried
 from .criteria import Criterion, criteria
 from .curves import StageCurves, training_curves
@@ -107,6 +108,7 @@ class View:
     overoptimisation: tuple[Overoptimisation, ...]
     trained: tuple[Trained, ...]
     reward_models: tuple[Calibrated, ...]
+    audit: Audit | None
     comparisons: tuple[Comparisons, ...]
     failures: tuple[Failure, ...]
     carried: tuple[Carried, ...]
@@ -151,6 +153,7 @@ def build_view(facts: Facts, extra: tuple[Section, ...] = ()) -> View:
         overoptimisation=overoptimisation(facts),
         trained=tuple(Trained(each, drawn[each.stage]) for each in shown),
         reward_models=tuple(Calibrated(*each) for each in zip(models, pictures.calibration(models), strict=True)),
+        audit=audit(facts),
         comparisons=comparisons(facts),
         failures=failures(facts),
         carried=carried(facts),

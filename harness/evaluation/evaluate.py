@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..audit import failed_canaries
 from ..components import Artifact, Evidence, Measure, ScoringJudge
 from ..errors import StageError
 from ..keys import digest_rows, library_versions
 from ..lock import compute_identity, judge_identity
 from ..plan import JudgeNode, held_out, row_problem
+from ..plan.labels import read_labels
 from ..plugins import source_hash
 from ..records import (
     Estimate,
@@ -29,6 +31,8 @@ from ..records import (
 )
 from ..store import Workspace
 from ..trajectory import along, split
+from .audit import AuditEvidence, audit_estimates
+from .canaries import canaries, judge_canaries
 from .estimates import adjusted, agreement, make_estimates, validated
 from .keep import Kept, Records, keep, observe
 from .overoptimisation import Along, turning_point
@@ -102,8 +106,9 @@ class Evaluation:
             if "harm" in self.scopes and where[0] in self.models
         }
         evidence = (samples, scores, judgements, references, pairs, likelihoods, harm)
-        keys = [each.key for found in evidence for each in found.values() if each]
-        return self._estimates(keys, *evidence)
+        canary = self._canaries(samples) if self.comparisons else {}
+        keys = [each.key for found in (*evidence, canary) for each in found.values() if each]
+        return self._estimates(keys, canary, *evidence)
 
     def _answers(self, model: str) -> bool:
         """Whether there are answers of a model: its stage, or those that make the best of n, did finish."""
@@ -232,18 +237,17 @@ class Evaluation:
         context, replies = self.run.judge_context(node.name, suite)
 
         def build() -> Iterable[Judgement]:
-            from .steps import judge_samples, judgements_from_scores
+            from .steps import judge_samples, judgements_from_scores, share_scores
 
             if not isinstance(judge, ScoringJudge):
                 return judge_samples(node.name, judge, node.config, models, mine.records, others.records, context)
             lengths = {
                 each[0].model: {row.prompt_id: len(row.answer) for row in each} for each in (mine.records, others.records)
             }
-            pair = [scores[node.name, model, suite].records for model in (candidate, baseline)]
-            return Records(
-                judgements_from_scores(pair[0], pair[1], lengths, temperature),
-                all(scores[node.name, model, suite].final for model in (candidate, baseline)),
-            )
+            ours, theirs = (scores[node.name, model, suite] for model in (candidate, baseline))
+            shared = share_scores(ours.records, theirs.records, mine.records, others.records)
+            made = judgements_from_scores(shared, theirs.records, lengths, temperature)
+            return Records(made, ours.final and theirs.final)
 
         parts = ("judgements", node.name, f"{candidate}--{baseline}", suite)
         temperature = self._temperature(node)
@@ -294,9 +298,69 @@ class Evaluation:
         identity = {**identity, "rows": self.run.data.get(reference).fingerprint}
         return keep(self.run, ("scores", node.name, "chosen", reference), identity, build, Score)
 
+    # --- the judges -------------------------------------------------------------------------------------------------------
+
+    def _canaries(self, samples: Mapping[tuple[str, str], Kept[Sample]]) -> dict[str, Kept[Judgement]]:
+        """Every judge's preferences in comparisons whose outcome is known, on prompts of the first suite."""
+        name, suite = next(iter(self.suites.items()))
+        sides = [samples[model, name] for model in self.comparisons[0]]
+
+        def kept(node: JudgeNode) -> Kept[Judgement]:
+            judge, models, identity = self._judge(node)
+            context, replies = self.run.judge_context(node.name, name)
+            temperature = self._temperature(node)
+
+            def build() -> Iterable[Judgement]:
+                pairs = list(canaries(suite, *(side.records for side in sides)))
+                return judge_canaries(node.name, judge, node.config, models, pairs, context, temperature)
+
+            rows = [suite.fingerprint, suite.preferences_fingerprint, *(side.key for side in sides)]
+            softened = {} if temperature is None else {"temperature": repr(temperature)}
+            source = {"canaries": source_hash("harness.evaluation.canaries")}
+            return keep(
+                self.run,
+                ("audit", node.name, "canaries"),
+                {**identity, "rows": rows, **softened, **source},
+                build,
+                Judgement,
+                replies,
+            )
+
+        return {judge: kept(node) for judge, node in self.judges.items()}
+
+    def _audit(
+        self, judgements: Mapping[tuple[str, str, str, str], Kept[Judgement]], canaries: Mapping[str, Kept[Judgement]]
+    ) -> Iterator[Estimate | str]:
+        """What the judgements show of the judges themselves."""
+        if not canaries:
+            return
+        by_judge: dict[tuple[str, str], list[Judgement]] = {}
+        for (judge, _, _, suite), kept in judgements.items():
+            by_judge.setdefault((judge, suite), []).extend(kept.records)
+        evidence = AuditEvidence(
+            judgements=by_judge,
+            canaries={judge: kept.records for judge, kept in canaries.items()},
+            roots={name: {row.id: row.root or row.id for row in suite.rows} for name, suite in self.suites.items()},
+            people=self._people(),
+            **self._families(),
+            scoring=frozenset(n for n, node in self.judges.items() if issubclass(node.judge.component, ScoringJudge)),
+        )
+        yield from audit_estimates(evidence, self.plan.bootstrap, self.seed)
+
+    def _people(self) -> list[Judgement]:
+        path = self.plan.human
+        return [row for _, row in read_labels(self.run.graph.document.folder / path)] if path else []
+
+    def _families(self) -> dict[str, dict[str, str | None]]:
+        graph = self.run.graph
+        return {
+            "families": {model: graph.family(model) for model in self.models},
+            "judge_families": {judge: graph.judge_family(judge) for judge in self.judges},
+        }
+
     # --- estimates --------------------------------------------------------------------------------------------------------
 
-    def _estimates(self, keys: Sequence[str], *evidence: Any) -> list[Estimate]:
+    def _estimates(self, keys: Sequence[str], canaries: Mapping[str, Kept[Judgement]], *evidence: Any) -> list[Estimate]:
         run, metrics = self.run, self.run.graph.metrics
         identity = {
             "what": "estimates",
@@ -304,6 +368,8 @@ class Evaluation:
             "metrics": [[node.metric.identity(), [each.name for each in node.measures]] for node in metrics],
             # A metric's source does not cover the labelled cases that it ships as data.
             "instruments": digest_rows(each for node in metrics for each in node.metric.component().validate()),
+            "people": digest_rows(self._people()),
+            **self._families(),
             "baseline": self.plan.baseline,
             "bootstrap": self.plan.bootstrap.model_dump(mode="json"),
             "slices": [self.plan.slices, *(suite.fingerprint for suite in self.suites.values())],
@@ -322,6 +388,7 @@ class Evaluation:
                 ),
                 *self._agreement(evidence[1]),
                 *self._turning_points(*evidence[:2]),
+                *self._audit(evidence[2], canaries),
             ]
             estimates = [each.model_dump() for each in made if isinstance(each, Estimate)]
             skipped = [each for each in made if isinstance(each, str)]
@@ -340,7 +407,11 @@ class Evaluation:
         metrics_file = json.loads((result.path / "metrics.json").read_text(encoding="utf-8"))
         for text in metrics_file["skipped"]:
             run.warn(f"no estimate: {text}")
-        return [Estimate.model_validate(each) for each in metrics_file["estimates"]]
+        found = [Estimate.model_validate(each) for each in metrics_file["estimates"]]
+        for judge in self.judges:
+            for canary, each in failed_canaries(found, judge):
+                run.warn(f"judge {judge!r} {canary.says}: {canary.evidence(each)}. Rest nothing on it.")
+        return found
 
     def _slices(
         self, observations: Sequence[Observation], measures: Mapping[str, tuple[Measure, str]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from statistics import pstdev
 from typing import Any
 
 from ..components import Artifact, Backend, Compute, GenerateOptions, Generation, Judge, JudgeContext, Pair, ScoringJudge
@@ -12,6 +13,10 @@ from ..errors import StageError
 from ..records import Judgement, Likelihood, Order, PairScore, Preference, Prompt, Sample, Score
 from .keep import Records
 from .suites import LoadedSuite
+
+ROUNDING = 0.01
+"""What batches of another composition may do to a score, as a share of the standard deviation of all scores: bf16 has
+eight bits."""
 
 
 def prompt_seed(seed: int, prompt_id: str) -> int:
@@ -146,6 +151,18 @@ def judgements_from_scores(
     ]
 
 
+def share_scores(
+    candidate: Sequence[Score], baseline: Sequence[Score], answers: Sequence[Sample], others: Sequence[Sample]
+) -> list[Score]:
+    """The candidate's scores, the baseline's where both gave the same answer: rounding must not make one of them better."""
+    texts = {each.prompt_id: each.answer for each in others}
+    same = {each.prompt_id for each in answers if texts.get(each.prompt_id) == each.answer}
+    known = {each.prompt_id: each.score for each in baseline}
+    return [
+        each.model_copy(update={"score": known[each.prompt_id]}) if each.prompt_id in same else each for each in candidate
+    ]
+
+
 def _judgement(mine: Score, other: Score, lengths: dict[str, Any], temperature: float | None) -> Judgement:
     preference = None
     if mine.score is not None and other.score is not None:
@@ -200,6 +217,35 @@ def judge_samples(
         for (mine, other), verdict in zip(pairs, verdicts, strict=True)
     ]
     return Records(judgements, all(each.final for each in verdicts))
+
+
+def judge_pairs(
+    name: str,
+    judge: Judge,
+    config: Any,
+    models: dict[str, Artifact],
+    candidate: Sequence[Sample],
+    baseline: Sequence[Sample],
+    context: JudgeContext,
+    temperature: float | None = None,
+) -> Records[Judgement]:
+    """Judgements of pairs of answers that were not scored before, by any judge: one that scores, scores all of them at once.
+
+    Scores that differ by no more than rounding may make them, which is little beside how much they vary, are equal.
+    """
+    if not isinstance(judge, ScoringJudge):
+        return judge_samples(name, judge, config, models, candidate, baseline, context)
+    scores = score_samples(name, judge, config, models, [*candidate, *baseline], context)
+    known = [each.score for each in scores if each.score is not None]
+    noise = ROUNDING * pstdev(known) if known else 0.0
+    for place, (mine, other) in enumerate(zip(scores, scores[len(candidate) :], strict=False)):
+        if mine.score is not None and other.score is not None and abs(mine.score - other.score) <= noise:
+            scores[place] = mine.model_copy(update={"score": other.score})
+    lengths: dict[str, dict[str, int]] = {}
+    for each in (*candidate, *baseline):
+        lengths.setdefault(each.model, {})[each.prompt_id] = len(each.answer)
+    pair = scores[: len(candidate)], scores[len(candidate) :]
+    return Records(judgements_from_scores(*pair, lengths, temperature), scores.final)
 
 
 def chosen_likelihoods(model: Artifact, suite: LoadedSuite, compute: Compute) -> list[Likelihood]:

@@ -14,6 +14,7 @@ from ..errors import PlanError
 from .evaluation import check_evaluation, resolve_harm, resolve_judges, resolve_metrics, unfitted
 from .gates import check_gate, expected_estimates
 from .graph import BASE, DataNode, Graph, JudgeNode, MetricNode
+from .labels import check_labels
 from .model import NAME, Plan
 from .problems import Problems, location
 from .references import References
@@ -51,6 +52,8 @@ def check(document: Document, registry: Registry) -> Graph:
     elif plan.require and document.values.get("evaluate") is None:
         problems.add(("require",), "there is nothing to require without `evaluate`")
     graph = Graph(plan, document, data, stages, judges, metrics, harm=harm)
+    if plan.evaluate is not None:
+        check_labels(plan.evaluate, problems, graph.comparisons())
     for name, judge in judges.items():
         if judge.config is not None and (text := unfitted(graph, judge)):
             problems.add(("evaluate", "judges", name, "temperature"), text)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .. import audit
 from ..components import ScoringJudge
 from .problems import Problems, Where, hint
 
@@ -34,11 +35,33 @@ def expected_estimates(graph: Graph) -> Iterator[Expected]:
         return
     for node in graph.metrics:
         yield from _PER_SCOPE[node.metric.component.scope](graph, evaluate, node)
+    yield from _audits(graph, evaluate)
     scorers = {name: node for name, node in graph.judges.items() if issubclass(node.judge.component, ScoringJudge)}
     truths = [name for name, node in scorers.items() if not node.models]
     others = dict.fromkeys([*(name for name in scorers if name not in truths), *graph.reward_models()])
     for scorer, truth, suite in itertools.product(others, truths, evaluate.suites):
         yield Expected(scorer, "spearman", truth, suite, None)
+
+
+def _audits(graph: Graph, evaluate: Evaluate) -> Iterator[Expected]:
+    """What is measured of the judges. The canaries are on the first suite; only a judge that reads orders has any."""
+    first, human = next(iter(evaluate.suites)), evaluate.human is not None
+    for name, node in graph.judges.items():
+        scores = issubclass(node.judge.component, ScoringJudge)
+        ordered = () if scores else ("swap-flip", "first-preferred")
+        for suite in evaluate.suites:
+            for metric in (*audit.MISSING, "longer-preferred", *ordered, *(audit.HUMAN if human else ())):
+                yield Expected(name, metric, name, suite, None)
+        for canary in audit.CANARIES:
+            if canary.metric.startswith("canary-"):
+                yield Expected(name, canary.metric, name, first, None)
+        if len({family for model in graph.models() if (family := graph.family(model))}) > 1:
+            yield from (Expected(name, "own-preferred", name, suite, None) for suite in evaluate.suites)
+    for suite in evaluate.suites:
+        for one, other in itertools.combinations(graph.judges, 2):
+            yield from (Expected(one, metric, other, suite, None) for metric in audit.AGREEMENT)
+        for judge, (model, baseline) in itertools.product(graph.judges, graph.comparisons() if human else ()):
+            yield Expected(model, audit.CORRECTED, judge, suite, baseline)
 
 
 def _samples(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 BASE = "base"
 SCORING_JUDGE = "scoring-judge"
 """The kind of a slot that a judge may fill, with its options in place."""
+
+
+def model_family(name: object) -> str | None:
+    """The letters that a model's name begins with, such as `smollm`; None for what is no name of a published model."""
+    if not isinstance(name, str) or name.startswith((".", "/", "~")):
+        return None
+    found = re.match(r"[A-Za-z]+", name.rpartition("/")[2])
+    return found[0].lower() if found else None
 
 
 @dataclass(frozen=True)
@@ -158,6 +167,22 @@ class Graph:
         """The data references that a stage itself trained on; what fills a slot named `valid` only measures."""
         slots = self.stages[stage].slots if stage in self.stages else {}
         return {name for slot, name in slots.items() if slot != "valid" and name not in self.stages and name != BASE}
+
+    def family(self, stage: str) -> str | None:
+        """The family of models that a stage's model is of: that of the Hub id in its option `model`, else of what it
+        builds on, else of the base; None where the name of none tells."""
+        node = self.stages.get(stage)
+        named = getattr(node.config, "model", None) if node else self.plan.base
+        if node is None or isinstance(named, str):
+            return model_family(named)
+        return self.family(node.slots.get("init", BASE))
+
+    def judge_family(self, judge: str) -> str | None:
+        """The family of a judge: of its option `family` or `model`, or of the model of a stage that it uses."""
+        node = self.judges[judge]
+        if node.models:
+            return self.family(next(iter(node.models.values())))
+        return getattr(node.config, "family", None) or model_family(getattr(node.config, "model", None))
 
     def models(self) -> list[str]:
         """The models whose answers are compared, the baseline first."""

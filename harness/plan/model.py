@@ -53,7 +53,7 @@ class Section(Options):
 class Gate(Section):
     """A requirement on one estimate: its value, or an end of its interval, against a bound such as ">= 0.65"."""
 
-    model: Name = Field(description="a stage")
+    model: Name = Field(description="a stage; a judge, for what an audit measures of it")
     metric: str = Field(description="one number's name")
     judge: str | None = Field(default=None, description="needed where several judges give the number")
     suite: str | None = Field(default=None, description="needed where several suites give the number")
@@ -138,6 +138,10 @@ class Evaluate(Section):
     harm: dict[Name, dict[str, Any]] = Field(
         default_factory=dict,
         description="judges that score how far an answer to an unsafe prompt complies, by name; they compare no answers",
+    )
+    human: str | None = Field(
+        default=None,
+        description="a file of judgement lines by people, relative to the plan; judges are measured against it",
     )
     metrics: list[str] = Field(min_length=1, description="metrics, or single measures of them")
     slices: list[Literal["category", "length", "turns", "checks"]] = Field(

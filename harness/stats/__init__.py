@@ -17,6 +17,7 @@ used; every function works on arrays and can be used on its own.
 
 from __future__ import annotations
 
+from .agreement import cohen_kappa, corrected_win_rate, rogan_gladen, sensitivity, specificity, youden
 from .best_of_n import best_of_n, best_of_n_kl
 from .bootstrap import bca, percentile
 from .bradley_terry import bradley_terry
@@ -62,8 +63,10 @@ __all__ = [
     "bradley_terry",
     "brier",
     "clopper_pearson",
+    "cohen_kappa",
     "copies_size",
     "correct",
+    "corrected_win_rate",
     "detectable_mean",
     "detectable_rate_difference",
     "detectable_win_rate",
@@ -89,13 +92,17 @@ __all__ = [
     "rate_interval",
     "reliability",
     "replicates",
+    "rogan_gladen",
+    "sensitivity",
     "sign_flip",
     "sign_test",
     "signed_calibration_error",
     "signed_confidence",
     "spearman",
+    "specificity",
     "standard_error",
     "strength_estimates",
     "student_t",
     "wilson",
+    "youden",
 ]

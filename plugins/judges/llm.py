@@ -76,10 +76,10 @@ class Llm(harness.Judge):
         template = load_template(config.template, folder, PLACEHOLDERS)
         sizes = [
             (_messages(template, prompt, "", "", config.rubrics.get(suite, config.rubric)), 2 * workload.answer_tokens)
-            for suite, prompts in workload.prompts.items()
+            for suite, prompts in _asked(workload)
             for prompt in prompts
         ]
-        return forecast(config, sizes, 2 * config.votes * workload.comparisons)
+        return forecast(config, sizes, 2 * config.votes)
 
     def compare(
         self,
@@ -102,6 +102,13 @@ class Llm(harness.Judge):
         replies = ask_all(questions, config, self._account, context)
         size = 2 * config.votes
         return [verdict(replies[start : start + size], config.votes) for start in range(0, len(replies), size)]
+
+
+def _asked(workload: harness.Workload) -> Iterator[tuple[str, Sequence[harness.Prompt]]]:
+    """The prompts of a suite, once for every two models that are compared, and those of the canaries."""
+    for suite, prompts in workload.prompts.items():
+        yield suite, [*prompts] * workload.comparisons
+    yield from workload.canaries.items()
 
 
 def verdict(replies: Sequence[KeptReply | Unread], votes: int) -> harness.Verdict:

@@ -69,11 +69,11 @@ class Rubric(harness.ScoringJudge):
         template = load_template(config.template, folder, PLACEHOLDERS)
         sizes = [
             (_messages(template, prompt, "", criterion), workload.answer_tokens)
-            for prompts in workload.prompts.values()
+            for prompts in (*([*each] * workload.models for each in workload.prompts.values()), *workload.canaries.values())
             for prompt in prompts
             for criterion in config.criteria.values()
         ]
-        return forecast(config, sizes, workload.models)
+        return forecast(config, sizes, 1)
 
     def score(
         self,

@@ -166,6 +166,10 @@ def test_a_judge_counts_unless_it_lies_upstream_or_is_unproven() -> None:
     graph: Any = SimpleNamespace(judges=judges, ancestors=lambda _: {"sft", "reward"})
     chance = [estimate("accuracy", 0.55, model="weak"), estimate("accuracy", 0.7, model="referee")]
     assert independent_judges(graph, "ppo", chance) == {"truth", "referee"}
+    fooled = estimate("canary-constant", 0.85, model="truth", judge="truth", low=0.64)
+    assert independent_judges(graph, "ppo", [*chance, fooled]) == {"referee"}
+    unclear = estimate("canary-constant", 0.6, model="truth", judge="truth", low=0.39)
+    assert independent_judges(graph, "ppo", [*chance, unclear]) == {"truth", "referee"}
 
 
 def test_a_subclass_is_watched_by_the_rules_of_what_it_is_a_kind_of() -> None:

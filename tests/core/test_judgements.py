@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness import Judge, JudgeContext, Message, Pair, Sample, Score, StageError
+from harness import Judge, JudgeContext, Message, Pair, Sample, Score, ScoringJudge, StageError
 from harness.components import Artifact, Compute, Verdict
-from harness.evaluation.steps import judge_samples, judgements_from_scores, prompt_seed
+from harness.evaluation.steps import judge_pairs, judge_samples, judgements_from_scores, prompt_seed, share_scores
 
 COMPUTE = Compute("cpu", "fp32", 1)
 
@@ -95,6 +95,44 @@ def test_a_prompts_seed_depends_on_the_run_and_the_prompt_and_on_nothing_else() 
     assert prompt_seed(1, "a") == prompt_seed(1, "a")
     assert len({prompt_seed(seed, prompt) for seed in (1, 2) for prompt in "ab"}) == 4
     assert all(0 <= prompt_seed(seed, "a") < 2**31 for seed in range(50))
+
+
+def test_the_same_answer_has_one_score_whatever_rounding_did_to_it() -> None:
+    mine = [score("new", "a", 1.0000001), score("new", "b", 1.0000001), score("new", "c", 1.0), score("new", "x", 3.0)]
+    others = [score("old", "c", None), score("old", "b", 1.0), score("old", "a", 1.0)]
+    answers = [
+        sample("new", "a", "same"),
+        sample("new", "b", "one"),
+        sample("new", "c", "same"),
+        sample("new", "x", "same"),
+    ]
+    theirs = [sample("old", "b", "other"), sample("old", "a", "same"), sample("old", "c", "same")]
+    shared = share_scores(mine, others, answers, theirs)
+    assert [(each.prompt_id, each.score) for each in shared] == [("a", 1.0), ("b", 1.0000001), ("c", None), ("x", 3.0)]
+    made = judgements_from_scores(shared, others, {"new": dict.fromkeys("abc", 4), "old": dict.fromkeys("abc", 4)})
+    assert [each.preference for each in made] == [0.5, 1.0, None]
+
+
+class Noisy(ScoringJudge):
+    """Scores by length, and adds something to the second half of all that it is given."""
+
+    name = "noisy"
+
+    def __init__(self, noise: float) -> None:
+        self.noise = noise
+
+    def score(self, prompts: Sequence[Any], answers: Sequence[str], *_: Any) -> list[float]:
+        half = len(answers) // 2
+        return [len(each) + (self.noise if place >= half else 0) for place, each in enumerate(answers)]
+
+
+@pytest.mark.parametrize(("noise", "preference"), [(0.005, 0.5), (-0.005, 0.5), (0.5, 0.0), (-0.5, 1.0)])
+def test_a_scorer_whose_numbers_move_by_more_than_rounding_does_not_tie(noise: float, preference: float) -> None:
+    """The scores' standard deviation is 1: lengths of 1 and 3."""
+    mine = [sample("new", "a", "x"), sample("new", "b", "xxx")]
+    others = [sample("old", "a", "x"), sample("old", "b", "xxx")]
+    made = judge_pairs("j", Noisy(noise), None, {}, mine, others, JudgeContext(COMPUTE))
+    assert [each.preference for each in made] == [preference, preference]
 
 
 def test_a_temperature_softens_preferences() -> None:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness import hookspecs
+from harness.audit import AUDIT_METRICS, CANARIES, CANARY_PROMPTS, CORRECTED
 from harness.cli import cli
 from harness.plan import check, parse_document
 from harness.plugins import load_plugins
@@ -131,3 +132,13 @@ def test_the_page_on_metrics_gives_the_detectors_error_as_it_is_measured() -> No
     assert [each for each in words if each not in written] == []
     assert "120 answers that were written and labelled for this, 60 refusals and 60 others" in written
     assert (right.n, left.n) == (60, 60)
+
+
+def test_the_page_on_audits_names_every_number_and_what_is_allowed() -> None:
+    text = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert {line.split("`")[1] for line in rows} == {*AUDIT_METRICS, CORRECTED}
+    for canary in CANARIES:
+        allowed = f"| {100 * canary.allowed:.0f} % |"
+        assert any(line.startswith(f"| `{canary.metric}` |") and line.endswith(allowed) for line in rows), canary.metric
+    assert f"the first {CANARY_PROMPTS} prompts" in " ".join(text.split())

@@ -40,7 +40,7 @@ evaluate:
   generate: {max_new_tokens: 6}
   judges:
     gpt: {judge: llm, model: judge, base_url: URL, api_key_env: LOOPBACK_KEY, max_retries: 0, timeout: 5, concurrency: 2,
-          price_per_million: {input: 10, output: 10}, budget_usd: 1.0, budget_calls: 100}
+          price_per_million: {input: 10, output: 10}, budget_usd: 4.0, budget_calls: 400}
   metrics: [win-rate]
   bootstrap: {resamples: 100}
 """
@@ -60,7 +60,8 @@ def test_a_run_is_killed_goes_on_and_is_judged_again_without_its_judge(tmp_path:
     with serving(respond) as server:
         (tmp_path / "plan.yaml").write_text(PLAN.replace("URL", server.url))
         checked = harness(tmp_path, "check", "plan.yaml", LOOPBACK_KEY=KEY)
-        assert f"judge gpt: 48 calls to judge at {server.url}" in checked.stdout, checked.stderr
+        # Both orders on 24 prompts, and on 20 of them of four canaries that ask for something new.
+        assert f"judge gpt: {2 * 24 + 2 * 20 * 4} calls to judge at {server.url}" in checked.stdout, checked.stderr
         assert not server.requests
 
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "LOOPBACK_KEY": KEY}
@@ -75,7 +76,8 @@ def test_a_run_is_killed_goes_on_and_is_judged_again_without_its_judge(tmp_path:
         done = harness(tmp_path, "run", "plan.yaml", "--out", "first", LOOPBACK_KEY=KEY)
         assert done.returncode == 0, done.stderr
         judgements = RunFolder(tmp_path / "first").judgements()["gpt", "sft--base", "heldout"]
-        failed = [each for each in judgements if each.preference is None]
+        canaries = RunFolder(tmp_path / "first").canaries()["gpt"]
+        failed = [each for each in (*judgements, *canaries) if each.preference is None]
         assert failed
         assert all("HTTP" in str(each.reason) for each in failed)
         quoting = False
