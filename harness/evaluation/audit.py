@@ -147,11 +147,11 @@ class _Maker:
             yield from self._rates(judge, each[0][0].suite)(metric, each, "share of prompts")
 
     def _rates(self, of: str, suite: str, against: str | None = None) -> Callable[..., Iterator[Made]]:
-        """Makes estimates of a judge from rows, each with whether the judge did what the metric counts."""
+        """Makes estimates of a judge from rows, each with whether, or how far, the judge did what the metric counts."""
         from .. import stats
 
         def rate(
-            metric: str, rows: Iterable[tuple[Judgement, bool]], unit: str, null: float | None = None
+            metric: str, rows: Iterable[tuple[Judgement, float]], unit: str, null: float | None = None
         ) -> Iterator[Made]:
             names: dict[str, Any] = {"suite": suite, "model": of, "judge": against or of, "metric": metric}
             roots = self.evidence.roots[suite]
@@ -161,7 +161,10 @@ class _Maker:
             ]
             if observations:
                 measure = Measure(name=metric, unit=unit, compare=False, null=null)
-                yield stats.estimate(observations, measure, **self.options)
+                try:
+                    yield stats.estimate(observations, measure, **self.options)
+                except stats.TooFewPrompts as error:
+                    yield str(error)
 
         return rate
 
@@ -207,8 +210,6 @@ class _Maker:
 
     def against_people(self, judge: str, suite: str) -> Iterator[Made]:
         """How a judge agrees with people, and every win rate by it on this suite, corrected for its errors against them."""
-        from .. import stats
-
         scored = [row for row in self.evidence.judgements[judge, suite] if row.preference is not None]
         known = [(row, self.people[comparison(row)]) for row in scored if comparison(row) in self.people]
         if not known:
@@ -219,16 +220,16 @@ class _Maker:
         yield from self._rates(judge, suite)("human-accuracy", decided, "share of decided comparisons")
         yield from self._kappa("human-kappa", both, names)
 
-        rows = [row for row, said in known if said]
-        columns = [[float(row.preference or 0) for row in rows], [float(said > 0) for _, said in known if said]]
-        for metric, statistic in (("human-sensitivity", stats.sensitivity), ("human-specificity", stats.specificity)):
-            yield from self._fitted(rows, columns, statistic, metric=metric, unit="share of preferences", **names)
-        index = next(self._fitted(rows, columns, stats.youden, metric="youden", unit="index", **names), "no decided label")
-        if isinstance(index, str) or index.low <= 0:
-            shown = f" ({index.value:.2f}, {index.low:.2f} to {index.high:.2f})" if isinstance(index, Estimate) else ""
+        rate, right = self._rates(judge, suite), [(row, float(row.preference or 0), said) for row, said in known]
+        sides = [
+            *rate("human-sensitivity", ((row, mine) for row, mine, said in right if said > 0), "share of preferences"),
+            *rate("human-specificity", ((row, 1 - mine) for row, mine, said in right if said < 0), "share of preferences"),
+        ]
+        yield from sides
+        if sum(each.low for each in sides if isinstance(each, Estimate)) <= 1:
             yield (
-                f"{CORRECTED} by {judge} on {suite}: sensitivity + specificity - 1 against people is not shown to exceed "
-                f"0{shown}; label more comparisons of both outcomes"
+                f"{CORRECTED} by {judge} on {suite}: sensitivity + specificity against people is not shown to exceed 1, so "
+                "the judge may tell nothing; label more comparisons, of both outcomes"
             )
             return
         yield from self._corrected(judge, suite, scored)

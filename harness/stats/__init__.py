@@ -17,7 +17,7 @@ used; every function works on arrays and can be used on its own.
 
 from __future__ import annotations
 
-from .agreement import cohen_kappa, corrected_win_rate, rogan_gladen, sensitivity, specificity, youden
+from .agreement import cohen_kappa, corrected_win_rate, rogan_gladen, sensitivity, specificity
 from .best_of_n import best_of_n, best_of_n_kl
 from .bootstrap import bca, percentile
 from .bradley_terry import bradley_terry
@@ -104,5 +104,4 @@ __all__ = [
     "strength_estimates",
     "student_t",
     "wilson",
-    "youden",
 ]

@@ -33,7 +33,7 @@ def rogan_gladen(apparent: Floats, sensitivity: Floats, specificity: Floats) -> 
 
     (apparent + specificity - 1) / (sensitivity + specificity - 1), within [0, 1] (Rogan & Gladen 1978, equation 1).
     Where sensitivity + specificity <= 1 the rater tells nothing; the result is then the limit that the rate runs to as
-    the sum falls to 1, which is an end of [0, 1]. Ask `youden` first.
+    the sum falls to 1, which is an end of [0, 1]. Make sure first that it is more.
     """
     excess = np.asarray(apparent + specificity - 1)
     index = np.maximum(np.asarray(sensitivity + specificity - 1), np.finfo(np.float64).tiny)
@@ -54,11 +54,6 @@ def specificity(preference: Floats, label: Floats) -> Floats:
     return 1 - _mean(preference, label == 0)
 
 
-def youden(preference: Floats, label: Floats) -> Floats:
-    """Sensitivity + specificity - 1 (Youden 1950): 0 for a judge whose verdicts have nothing to do with people's."""
-    return sensitivity(preference, label) + specificity(preference, label) - 1
-
-
 def corrected_win_rate(preference: Floats, label: Floats, target: Floats) -> Floats:
     """The win rate that people would give, from a judge's preferences and its errors: (..., n) three times -> (...).
 
@@ -77,4 +72,4 @@ def _mean(values: Floats, chosen: Floats) -> Floats:
         return np.asarray(np.where(chosen, values, 0.0).sum(axis=-1) / chosen.sum(axis=-1))
 
 
-__all__ = ["cohen_kappa", "corrected_win_rate", "rogan_gladen", "sensitivity", "specificity", "youden"]
+__all__ = ["cohen_kappa", "corrected_win_rate", "rogan_gladen", "sensitivity", "specificity"]

@@ -235,7 +235,17 @@ def test_ties_of_people_count_in_kappa_and_not_in_accuracy() -> None:
 def test_a_judge_that_tells_nothing_is_not_corrected() -> None:
     estimates, told = audited(evidence(AlwaysFirst(), people=people(TRUTH)))
     assert ("new", "corrected-win-rate") not in estimates
-    assert any("sensitivity + specificity - 1 against people is not shown to exceed 0" in each for each in told)
+    assert any("sensitivity + specificity against people is not shown to exceed 1" in each for each in told)
+
+
+def test_a_few_labels_show_too_little_however_well_they_agree() -> None:
+    # Wilson: 2 of 2 is above 0.34, and 0.34 + 0.34 is less than 1; 4 of 4 is above 0.51, and 0.51 + 0.51 is more.
+    few, told = audited(evidence(Fair(), people=people({n: TRUTH[n] for n in range(4)})))
+    assert few["fair", "human-sensitivity"].low == pytest.approx(2 / (2 + 1.959964**2))
+    assert ("new", "corrected-win-rate") not in few
+    assert any("label more comparisons" in each for each in told)
+    enough, _ = audited(evidence(Fair(), people=people({n: TRUTH[n] for n in range(8)})))
+    assert ("new", "corrected-win-rate") in enough
 
 
 def test_labels_of_other_answers_and_prompts_do_not_count() -> None:
