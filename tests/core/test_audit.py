@@ -19,9 +19,10 @@ from flawed_judges import (
 
 from harness import Judge, Judgement
 from harness.audit import CANARIES, CANARY_COMPARISONS, CANARY_PROMPTS, Canary, failed_canaries
-from harness.evaluation.audit import AuditEvidence
+from harness.evaluation.audit import AuditEvidence, audit_estimates
 from harness.evaluation.canaries import CONSTANT, canaries, misjudged
 from harness.evaluation.suites import LoadedSuite
+from harness.plan.model import Bootstrap
 from harness.records import Estimate, Preference, SuiteRow
 
 
@@ -134,7 +135,7 @@ def test_a_judges_family_is_looked_at_where_exactly_one_answer_is_of_it() -> Non
 def test_canaries_are_few_and_on_the_first_prompts_that_ask_for_an_answer() -> None:
     rows = (SuiteRow(id="p0", prompt="no", expect="refuse"), *(SuiteRow(id=f"p{n}", prompt="q") for n in range(1, 60)))
     suite = LoadedSuite("held", rows, "")
-    new, old = answers("new"), [sample("old", 1, " "), *answers("old")[2:]]
+    new, old = answers("new"), [answers("old")[0], sample("old", 1, " "), *answers("old")[2:]]
     pairs = list(canaries(suite, new, old))
     asked = list(dict.fromkeys(mine.prompt_id for mine, _ in pairs))
     assert asked == [f"p{n}" for n in range(2, 2 + CANARY_PROMPTS)], "p0 is to be refused, and p1 has an empty answer"
@@ -230,6 +231,34 @@ def test_ties_of_people_count_in_kappa_and_not_in_accuracy() -> None:
     estimates, _ = audited(evidence(Fair(), people=people({**TRUTH, 40: 0.5, 41: 0.5})))
     assert (estimates["fair", "human-accuracy"].n, estimates["fair", "human-kappa"].n) == (40, 42)
     assert estimates["fair", "human-kappa"].value < 1
+
+
+def test_accuracy_is_of_what_the_judge_decided_too() -> None:
+    class Shy(Fair):
+        """Calls a tie where the number ends in 0, which people do not."""
+
+        name = "shy"
+
+        def first(self, one: str, other: str) -> float | None:
+            return 0.5 if "number 0 " in one else super().first(one, other)
+
+    estimates, _ = audited(evidence(Shy(), people=people(TRUTH)))
+    # Of 40 prompts, 4 end in 0 (0, 10, 20, 30): all of them the new model's, by people, so 4 halves of 20 are lost.
+    assert (estimates["shy", "human-accuracy"].n, estimates["shy", "human-accuracy"].value) == (36, 1)
+    assert estimates["shy", "human-sensitivity"].value == pytest.approx(18 / 20)
+    assert estimates["shy", "human-kappa"].n == 40
+
+
+def test_judges_are_held_against_each_other_on_each_suite() -> None:
+    found = evidence(Fair(), Longer())
+    there = {
+        (judge, "there"): [row.model_copy(update={"suite": "there"}) for row in rows]
+        for (judge, _), rows in found.judgements.items()
+    }
+    both = AuditEvidence({**found.judgements, **there}, {}, {**ROOTS, "there": ROOTS["held"]})
+    made = [each for each in audit_estimates(both, Bootstrap(resamples=100), 0) if isinstance(each, Estimate)]
+    kappas = [(each.model, each.judge, each.suite, each.n) for each in made if each.metric == "kappa"]
+    assert kappas == [("fair", "longer", "held", PROMPTS), ("fair", "longer", "there", PROMPTS)]
 
 
 def test_a_judge_that_tells_nothing_is_not_corrected() -> None:

@@ -56,6 +56,10 @@ def test_a_good_file_is_no_problem(resolve: Resolve, tmp_path: Path) -> None:
             [label(candidate="sft", baseline="dpo")],
             ":1: this plan does not compare 'sft' with 'dpo'; it compares dpo with sft; ppo with sft",
         ),
+        (
+            [label(candidate="ppo", baseline="dpo")],
+            ":1: this plan does not compare 'ppo' with 'dpo'; it compares dpo with sft; ppo with sft",
+        ),
         ([label(), label()], ":2: the comparison of line 1 again, by the same judge; keep one, or name who judged in `judge`"),
         ([label(preference=None)], ": holds no preference; a line is a judgement, as a run writes it under judgements/"),
         ([], ": holds no preference; a line is a judgement, as a run writes it under judgements/"),

@@ -59,6 +59,13 @@ def test_no_verdict_rests_on_a_judge_that_fails_a_canary_and_it_says_why() -> No
     ) in [each.replace("\u00a0", " ") for each in found.notes]
 
 
+def test_what_a_judge_fails_is_said_before_what_it_is_not_shown_to_be() -> None:
+    weak = estimate("referee", "accuracy", 0.52, 0.45, 0.59, suite="hh.valid", unit="share of pairs")
+    unproven = standings(facts_of(weak, fooled("referee")))["referee"].unproven
+    assert unproven is not None
+    assert unproven.startswith("it prefers one constant sentence")
+
+
 def test_another_judge_takes_its_place() -> None:
     other = win_rate("dpo", 0.60, 0.53, 0.67, judge="referee")
     (claim,) = verdict(facts_of(WIN, other, fooled())).claims
