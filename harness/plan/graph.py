@@ -171,11 +171,14 @@ class Graph:
     def family(self, stage: str) -> str | None:
         """The family of models that a stage's model is of: that of the Hub id in its option `model`, else of what it
         builds on, else of the base; None where the name of none tells."""
-        node = self.stages.get(stage)
-        named = getattr(node.config, "model", None) if node else self.plan.base
-        if node is None or isinstance(named, str):
-            return model_family(named)
-        return self.family(node.slots.get("init", BASE))
+        passed: set[str] = set()
+        # A plan whose stages build on each other in a circle is told of it elsewhere.
+        while (node := self.stages.get(stage)) is not None and stage not in passed:
+            if isinstance(named := getattr(node.config, "model", None), str):
+                return model_family(named)
+            passed.add(stage)
+            stage = node.slots.get("init", BASE)
+        return model_family(self.plan.base)
 
     def judge_family(self, judge: str) -> str | None:
         """The family of a judge: of its option `family` or `model`, or of the model of a stage that it uses."""

@@ -247,7 +247,7 @@ def test_a_bad_suite_file_is_told_before_anything_is_trained(command: Callable[.
     Path("mine.jsonl").write_text('{"id": "a", "prompt": "Why?"}\n' * 2, encoding="utf-8")
     outcome = command("check", "plan.yaml")
     assert outcome.status != 0
-    assert "'a' stands twice" in outcome.err
+    assert "row 'a': the id stands twice" in outcome.err
 
 
 def test_all_problems_are_told_at_once(command: Callable[..., Any], plan_text: str) -> None:

@@ -77,5 +77,6 @@ def test_helpfulness_is_the_place_on_the_scale() -> None:
     )
     score = harness.Score(prompt_id="a", suite="s", judge="j", model="m", score=4.0)
     evidence = harness.Evidence("m", "s", {"a": row}, samples=[sample], judge="j", scores=[score], scale=(1.0, 5.0))
-    (observation,) = Helpfulness().observe(evidence, None)
-    assert observation.value == pytest.approx(0.75)
+    found = {each.metric: each.value for each in Helpfulness().observe(evidence, None)}
+    # (4 - 1) / (5 - 1)
+    assert found == pytest.approx({"helpfulness": 0.75, "helpfulness-answered": 0.75})
