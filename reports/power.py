@@ -24,14 +24,14 @@ def what_would_tell(estimate: Estimate, null: float) -> str:
 
     if not estimate.standard_error:
         return ""
-    deviation = estimate.standard_error * math.sqrt(estimate.n)
-    found = detectable_mean(estimate.n, deviation, level=estimate.level, power=POWER)
-    text = f"{count(estimate.n, 'prompt')} find a difference of {_difference(estimate, found)} in four runs of five"
+    deviation = estimate.standard_error * math.sqrt(estimate.clusters)
+    found = detectable_mean(estimate.clusters, deviation, level=estimate.level, power=POWER)
+    text = f"{count(estimate.clusters, 'prompt')} find a difference of {_difference(estimate, found)} in four runs of five"
     if gap := abs(estimate.value - null):
         needed = prompts_needed(gap, deviation, level=estimate.level, power=POWER)
         if needed > MANY:
             text += f"; one as small as the {_difference(estimate, gap)} seen here would need more than {MANY:,}"
-        elif needed > estimate.n:
+        elif needed > estimate.clusters:
             text += f"; one as small as the {_difference(estimate, gap)} seen here would need about {_round(needed):,}"
     return f"{text}."
 

@@ -39,7 +39,7 @@ def _moved(facts: Facts, model: str, suite: str) -> str:
         parts.append(f"it moved {interval(kl)} nats of KL per answer from its reference")
     for change in changes(facts, "length", model):
         if change.suite == suite:
-            way = {"better": "are longer", "worse": "are shorter", "undecided": "show no difference in length"}
+            way = {"better": "are longer", "worse": "are shorter", "undecided": "show no clear difference in length"}
             than = "than" if direction(change, 0.0) != "undecided" else "from"
             parts.append(
                 f"its answers {way[direction(change, 0.0)]} {than} {label(str(facts.baseline))}'s ({interval(change)} characters)"
@@ -53,7 +53,7 @@ def _cost(facts: Facts, model: str) -> str:
     for metric, (name, good) in COSTS.items():
         for change in changes(facts, metric, model):
             way = direction(change, 0.0)
-            found[way if good == "higher" else turned(way)].append(f"{name} ({interval(change)})")
+            found[way if good == "higher" else turned(way)].append(f"{name} on `{change.suite}` ({interval(change)})")
     against = label(str(facts.baseline))
     starts = {"worse": f"It does worse than {against} in", "better": f"It does better than {against} in"}
-    return " ".join(f"{starts.get(way, 'No change shown in')} {join(names)}." for way, names in found.items() if names)
+    return " ".join(f"{starts.get(way, 'No clear change in')} {join(names)}." for way, names in found.items() if names)

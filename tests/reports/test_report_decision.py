@@ -91,15 +91,15 @@ def test_beside_a_win_rate_stand_kl_length_and_what_it_cost() -> None:
     assert [text.replace("\u00a0", " ") for text in found] == [
         "It moved 1.0 [0.8, 1.2] nats of KL per answer from its reference and its answers are longer than SFT's "
         "(+14 [8, 20] characters).",
-        "It does worse than SFT in over-refusal of harmless prompts (+12 pp [4, 20]). It does better than SFT in instructions "
-        "followed (+10 pp [5, 15]). No change shown in refusal of unsafe prompts (+2 pp [−5, 9]).",
+        "It does worse than SFT in over-refusal of harmless prompts on `safety` (+12 pp [4, 20]). It does better than SFT in instructions "
+        "followed on `retention` (+10 pp [5, 15]). No clear change in refusal of unsafe prompts on `safety` (+2 pp [−5, 9]).",
     ]
 
 
 def test_a_length_whose_interval_holds_0_is_no_difference() -> None:
     length = estimate("dpo", "length", 3.0, -4.0, 10.0, unit="characters per answer", baseline="sft")
     (text,) = side_effects(facts_of(length), "dpo", "heldout")
-    assert text == "Its answers show no difference in length from SFT's (+3 [\u22124, 10] characters)."
+    assert text == "Its answers show no clear difference in length from SFT's (+3 [\u22124, 10] characters)."
 
 
 def test_what_is_undecided_says_how_many_prompts_would_tell() -> None:
