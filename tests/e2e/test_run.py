@@ -154,8 +154,8 @@ def test_policies_along_a_training_are_kept_and_scored(home: Path) -> None:
     assert {("ppo@2", "reward", judge) for judge in ("truth", "referee", "reward")} <= found.keys()
     assert 0 < found["ppo@2", "kl", None] < found["ppo@4", "kl", None] < found["ppo", "kl", None]
     roots = {model: found[model, "kl", None] ** 0.5 for model in ("ppo@2", "ppo@4", "ppo")} | {"sft": 0.0}
-    best = max(roots, key=lambda model: found[model, "reward", "truth"])
-    assert found["ppo", "turning-point", "truth"] == pytest.approx(roots[best])
+    best = max(roots, key=lambda model: found[model, "reward", "referee"])
+    assert found["ppo", "turning-point", "referee"] == pytest.approx(roots[best])
     first = RunFolder(home / "first").samples()["ppo", "heldout"]
     assert [each.answer for each in run.samples()["ppo", "heldout"]] == [each.answer for each in first]
     assert 'id="overoptimisation"' in run.report_path.read_text()
