@@ -19,14 +19,17 @@ TOO_FEW = 10
 def direction(estimate: Estimate, null: float) -> Direction:
     """Which way an estimate differs from `null`, where its interval and, if it has one, its exact test both say so.
 
+    The test counts as adjusted for the comparisons of the plan, where it was.
+
     A sample of equal values has an interval without width; only the exact test counts there. Without such a test, fewer
     than ten groups of prompts decide nothing: resampling so few is not to be relied on.
     """
     if estimate.low <= null <= estimate.high:
         return "undecided"
-    if estimate.p_value is None and (estimate.low == estimate.high or estimate.clusters < TOO_FEW):
+    p_value = estimate.p_value if estimate.p_adjusted is None else estimate.p_adjusted
+    if p_value is None and (estimate.low == estimate.high or estimate.clusters < TOO_FEW):
         return "undecided"
-    if estimate.p_value is not None and estimate.p_value > 1 - estimate.level:
+    if p_value is not None and p_value > 1 - estimate.level:
         return "undecided"
     return "better" if estimate.value > null else "worse"
 

@@ -53,7 +53,8 @@ def verdict(facts: Facts) -> Verdict:
     compared = len(facts.candidates)
     if compared > 3:
         notes.append(
-            f"{compared} candidates were compared; intervals are not widened for that, so expect a lucky one among many."
+            f"{compared} candidates were compared. The tests behind the sentences are adjusted for that (Holm's method), the "
+            "intervals are not: expect a lucky one among many."
         )
     notes += [note for each in known.values() if (note := each.note())]
     return Verdict(tuple(claims), tuple(notes))
@@ -145,6 +146,11 @@ def _why_undecided(estimate: Estimate, null: float) -> str:
         if estimate.clusters < FEW:
             return f" With {count(estimate.clusters, 'prompt')} only a very large difference would show."
         return f" {text}" if (text := what_would_tell(estimate, null)) else ""
+    if estimate.p_adjusted is not None and estimate.p_value != estimate.p_adjusted:
+        return (
+            f" The interval leaves {percent(null)} out, but the exact sign test, adjusted for the plan's comparisons by Holm's "
+            f"method, does not (p = {estimate.p_adjusted:.2g})."
+        )
     if estimate.p_value is not None:
         return f" The interval leaves {percent(null)} out, but the exact sign test does not (p = {estimate.p_value:.2g})."
     return f" {count(estimate.clusters, 'prompt')} are too few for this interval to be relied on."

@@ -66,6 +66,14 @@ def test_all_wins_on_three_prompts_claim_nothing() -> None:
     assert "the exact sign test does not (p = 0.25)" in text
 
 
+def test_a_test_that_does_not_survive_the_number_of_comparisons_claims_nothing() -> None:
+    ((way, text),) = claims(win_rate("dpo", 0.57, 0.51, 0.63, p_value=0.03, p_adjusted=0.09))
+    assert way == "undecided"
+    assert "adjusted for the plan's comparisons by Holm's method, does not (p = 0.09)" in text
+    ((way, _),) = claims(win_rate("dpo", 0.57, 0.51, 0.63, p_value=0.01, p_adjusted=0.03))
+    assert way == "better"
+
+
 def test_an_interval_from_few_prompts_without_an_exact_test_claims_nothing() -> None:
     ((way, text),) = claims(win_rate("dpo", 0.8, 0.6, 0.9, n=9, clusters=9, p_value=None))
     assert way == "undecided"
