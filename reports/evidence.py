@@ -19,10 +19,9 @@ TOO_FEW = 10
 def direction(estimate: Estimate, null: float) -> Direction:
     """Which way an estimate differs from `null`, where its interval and, if it has one, its exact test both say so.
 
-    The test counts as adjusted for the comparisons of the plan, where it was.
-
-    A sample of equal values has an interval without width; only the exact test counts there. Without such a test, fewer
-    than ten groups of prompts decide nothing: resampling so few is not to be relied on.
+    The test counts as it was adjusted for the plan's comparisons, where it was. A sample of equal values has an interval
+    without width; only the exact test counts there. Without such a test, fewer than ten groups of prompts decide nothing:
+    resampling so few is not to be relied on.
     """
     if estimate.low <= null <= estimate.high:
         return "undecided"

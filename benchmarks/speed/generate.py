@@ -95,7 +95,7 @@ def read_prompts(data: Path | None, folder: Path) -> list[tuple[list[dict[str, s
                 prompts += [row.messages() for row in read_records(path, SuiteRow)]
         texts = [prompt[-1].content for prompt in prompts]
         rows = list(zip(prompts, texts[1:] + texts[:1], texts[2:] + texts[:2], strict=True))
-    return [([{"role": each.role, "content": each.content} for each in prompt], *answers) for prompt, *answers in rows]
+    return [([{"role": each.role, "content": each.content} for each in prompt], one, other) for prompt, one, other in rows]
 
 
 def heading(options: argparse.Namespace) -> Iterator[str]:
