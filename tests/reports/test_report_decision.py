@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from conftest import estimate, lock, run_json, win_rate
 from harness_reports.decision import decision
 from harness_reports.facts import Facts
+from harness_reports.power import what_would_tell
 from harness_reports.side_effects import side_effects
 from harness_reports.verdict import verdict
 
@@ -66,6 +67,15 @@ def test_the_baseline_wins_half_against_itself_and_has_not_moved_from_itself() -
     ]  # fmt: skip
 
 
+def test_less_is_better_where_it_is_a_cost() -> None:
+    """Over-refusal rose for DPO and fell for PPO, by their paired differences."""
+    over = [refused(name, 0.1, 0.05, 0.2) for name in ("sft", "dpo", "ppo")]
+    changed = [refused("dpo", 0.2, 0.1, 0.3, baseline="sft"), refused("ppo", -0.2, -0.3, -0.1, baseline="sft")]
+    table = decision(facts_of(*CLEAR, *over, *changed))
+    assert [axis.metric for axis in table.axes] == ["win-rate", "over-refusal"]
+    assert [row.cells[1].versus_baseline for row in table.rows] == [None, "worse", "better"]
+
+
 def test_kl_is_no_axis_where_candidates_start_from_something_else() -> None:
     other = {"aligner": "dpo", "gives": "model", "slots": {"init": "base"}}
     assert [axis.metric for axis in decision(facts_of(*CLEAR, *MOVED, dpo=other)).axes] == ["win-rate"]
@@ -115,3 +125,9 @@ def test_what_is_undecided_says_how_many_prompts_would_tell() -> None:
     assert verdict(facts_of(exact)).claims[0].text.endswith("in four runs of five.")
     tiny = win_rate("dpo", 0.501, 0.4, 0.6, n=100, clusters=100, standard_error=0.05)
     assert verdict(facts_of(tiny)).claims[0].text.endswith("seen here would need more than 20,000.")
+
+
+def test_a_gap_that_so_many_prompts_find_needs_no_more_of_them() -> None:
+    """(2.802 · .02 · √100 / .06)² = 87 of 100."""
+    text = what_would_tell(win_rate("dpo", 0.56, 0.49, 0.61, n=100, clusters=100, standard_error=0.02), 0.5)
+    assert text == "100 prompts find a difference of 5.6 points in four runs of five."
