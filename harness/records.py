@@ -208,6 +208,7 @@ class Observation(Record):
     """One metric's value for one model on one prompt, and the baseline's value on the same prompt where it has one.
 
     `baseline` is the model that a judgement compared with; null where the value is of the model alone.
+    `training_seed` tells the models of several training seeds apart; null where a model was trained once.
     `covariates` are further numbers that a fitted statistic needs of the prompt, such as a difference of lengths, and
     `baseline_covariates` those that go with the baseline's value.
     """
@@ -219,6 +220,7 @@ class Observation(Record):
     metric: str
     judge: str | None = None
     baseline: str | None = None
+    training_seed: int | None = None
     value: float
     baseline_value: float | None = None
     covariates: tuple[float, ...] = ()
@@ -232,6 +234,10 @@ class Estimate(Record):
     resampled together. With a baseline the value compares the two models on the same prompts. `resamples` is how many
     bootstrap resamples were made, null where the method makes none. `p_adjusted` is the p-value by Holm's method over all
     comparisons by the same judge on the same suite, null where the number is none of them.
+
+    Over several training seeds, of which there are `seeds`, `value` is their mean, and the interval is for other seeds as
+    well as other prompts. `seed_error` is the standard error that the seeds alone would give, `prompt_error` the one that the
+    prompts alone would. `n` counts the observations of all seeds.
     """
 
     model: str
@@ -252,6 +258,15 @@ class Estimate(Record):
     p_value: Probability | None = None
     p_adjusted: Probability | None = None
     resamples: int | None = None
+    seeds: int | None = None
+    seed_error: float | None = None
+    prompt_error: float | None = None
+
+
+class SeedEstimate(Estimate):
+    """An estimate of the models of one training seed. It stands apart from the estimates, which are over all seeds."""
+
+    training_seed: int
 
 
 class SliceEstimate(Estimate):

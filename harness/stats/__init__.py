@@ -8,10 +8,11 @@ other means and paired differences          BCa bootstrap over clusters of promp
 the same with fewer than ten clusters       Student's t over clusters
 fitted statistic                            BCa, refitted for every resample; fewer resamples the more observations
 nothing varies                              the value itself, `exact-constant`
+any of these over several training seeds    two-way analysis of seeds and prompts; Wilson's limits for rates
 
 p-values                                    exact sign test; Holm's adjustment over the comparisons of one judge on one suite
 
-An interval covers the choice of prompts, not the training run. Nothing here needs torch, and scipy is imported where it is
+An interval covers the choice of prompts, and the training run only where several seeds were trained. Nothing here needs torch, and scipy is imported where it is
 used; every function works on arrays and can be used on its own.
 """
 
@@ -44,11 +45,13 @@ from .reward_models import (
     signed_calibration_error,
     signed_confidence,
 )
+from .seeds import CrossedInterval, crossed_interval
 from .significance import mcnemar, sign_flip, sign_test
 
 __all__ = [
     "Anchor",
     "Clusters",
+    "CrossedInterval",
     "Interval",
     "NotConnected",
     "Ranking",
@@ -67,6 +70,7 @@ __all__ = [
     "copies_size",
     "correct",
     "corrected_win_rate",
+    "crossed_interval",
     "detectable_mean",
     "detectable_rate_difference",
     "detectable_win_rate",

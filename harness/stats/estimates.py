@@ -15,6 +15,7 @@ from .clusters import Clusters, Floats, TooFewPrompts
 from .intervals import Interval
 from .means import FEW_CLUSTERS, student_t
 from .rates import rate_difference_interval, rate_interval
+from .seeds import CrossedInterval, crossed_interval
 from .significance import sign_test
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def estimate(
     """The estimate of one measure from its observations of one model, judge and suite; prompts are clustered by root.
 
     With a `baseline`, and observations that hold its values, it is the paired difference from the baseline over the
-    prompts that have both; a fitted statistic is fitted to each side. Otherwise it is of the values themselves and
+    prompts that have both; a fitted statistic is fitted to each side. Observations of several training seeds make one
+    estimate over seeds and prompts, `crossed_interval`. Otherwise it is of the values themselves and
     `baseline` is only recorded (a win rate compares already).
 
     Interval: Wilson's for rates (values that are all 0 or 1, or in [0, 1] in the unit of a rate), Agresti & Min's for
@@ -79,11 +81,12 @@ def estimate(
         rate = "difference" if np.isin(both, (0, 1)).all() and _is_rate(both, measure.unit) else None
     return _estimate(
         columns,
-        Clusters.of([o.root for o in used]),
+        [o.root for o in used],
         statistic,
         rate=rate if statistic is None else None,
         null=null if statistic is None else None,
         bootstrap=Bootstrap(level, resamples, seed),
+        seeds=[o.training_seed for o in used],
         names={
             "model": first.model,
             "metric": first.metric,
@@ -113,16 +116,18 @@ def paired_difference(
     one, other = _common(first), _common(second)
     if (one.metric, one.judge, one.suite) != (other.metric, other.judge, other.suite):
         raise ValueError("a paired difference needs observations of one metric, judge and suite")
-    others = {o.prompt_id: o for o in second}
-    if len(others) < len(second) or len({o.prompt_id for o in first}) < len(first):
+    others = {(o.prompt_id, o.training_seed): o for o in second}
+    if len(others) < len(second) or len({(o.prompt_id, o.training_seed) for o in first}) < len(first):
         raise ValueError("a prompt is observed twice")
+    # A model that was trained once stands against every seed's.
+    once = {o.training_seed for o in second} == {None}
     name = f"{measure.name}-difference"
     pairs = [
         mine.model_copy(
             update={"metric": name, "baseline_value": its.value, "baseline_covariates": its.covariates},
         )
         for mine in first
-        if (its := others.get(mine.prompt_id)) is not None
+        if (its := others.get((mine.prompt_id, None if once else mine.training_seed))) is not None
     ]
     if not pairs:
         raise TooFewPrompts(
@@ -160,7 +165,7 @@ def estimate_columns(
     names = {"model": model, "metric": metric, "judge": judge, "suite": suite, "baseline": baseline, "unit": unit}
     return _estimate(
         table,
-        Clusters.of(roots),
+        roots,
         statistic,
         rate=None,
         null=None,
@@ -171,18 +176,29 @@ def estimate_columns(
 
 def _estimate(
     columns: Floats,
-    clusters: Clusters,
+    roots: Sequence[Hashable],
     statistic: Callable[..., Any] | None,
     *,
     rate: Literal["rate", "difference"] | None,
     null: float | None,
     bootstrap: Bootstrap,
     names: dict[str, Any],
+    seeds: Sequence[int | None] = (),
 ) -> Estimate:
+    clusters = Clusters.of(roots)
     try:
-        interval = _interval(columns, clusters, statistic, rate, bootstrap)
+        if len(set(seeds)) > 1:
+            interval: Interval = _over_seeds(columns, roots, seeds, statistic, rate, null, bootstrap)
+        else:
+            interval = _interval(columns, clusters, statistic, rate, bootstrap)
     except TooFewPrompts as error:
         raise TooFewPrompts(f"{names['metric']} of {names['model']} on {names['suite']}: {error}") from None
+    over: dict[str, Any] = {}
+    if isinstance(interval, CrossedInterval):
+        over = {"seeds": len(set(seeds)), "seed_error": interval.seed_error, "prompt_error": interval.prompt_error}
+        p_value = interval.p_value
+    else:
+        p_value = None if null is None else sign_test(columns[0], clusters, null)
     return Estimate(
         **names,
         value=interval.value,
@@ -195,7 +211,31 @@ def _estimate(
         method=interval.method,
         resamples=interval.resamples,
         seed=bootstrap.seed,
-        p_value=None if null is None else sign_test(columns[0], clusters, null),
+        p_value=p_value,
+        **over,
+    )
+
+
+def _over_seeds(
+    columns: Floats,
+    roots: Sequence[Hashable],
+    seeds: Sequence[int | None],
+    statistic: Callable[..., Any] | None,
+    rate: Literal["rate", "difference"] | None,
+    null: float | None,
+    bootstrap: Bootstrap,
+) -> CrossedInterval:
+    """The interval over training seeds and prompts, from the seed of each observation."""
+    places: dict[int | None, list[int]] = {}
+    for place, seed in enumerate(seeds):
+        places.setdefault(seed, []).append(place)
+    return crossed_interval(
+        [columns[:, each] for each in places.values()],
+        [[roots[place] for place in each] for each in places.values()],
+        statistic,
+        rate=rate,
+        null=null,
+        level=bootstrap.level,
     )
 
 

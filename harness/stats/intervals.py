@@ -32,7 +32,7 @@ def method_name(name: str, clusters: Clusters) -> str:
     return name if clusters.count == clusters.n else f"{name}-clustered"
 
 
-def student(level: float, freedom: int) -> float:
+def student(level: float, freedom: float) -> float:
     """The two-sided critical value of Student's t."""
     from scipy import stats
 

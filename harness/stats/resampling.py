@@ -52,10 +52,17 @@ def replicates(
     )
 
 
-def left_out(columns: Floats, clusters: Clusters, statistic: Callable[..., Any] | None = None, *, seed: int = 0) -> Floats:
+def left_out(
+    columns: Floats,
+    clusters: Clusters,
+    statistic: Callable[..., Any] | None = None,
+    *,
+    seed: int = 0,
+    blocks: bool = True,
+) -> Floats:
     """The statistic without each cluster in turn, (G,): the jackknife.
 
-    Where refitting all of them would take more than FITTED_ELEMENTS observations, clusters are left out in blocks, at
+    Where refitting all of them would take more than FITTED_ELEMENTS observations, clusters are left out in `blocks`, at
     least a hundred of them; the skewness that acceleration is made of is the same but for noise.
     """
     count = clusters.count
@@ -63,11 +70,11 @@ def left_out(columns: Floats, clusters: Clusters, statistic: Callable[..., Any] 
         sums, sizes = clusters.sums(columns[0]), clusters.sizes
         return np.asarray((sums.sum() - sums) / (sizes.sum() - sizes))
     fit = _refit(columns, clusters, statistic)
-    blocks = min(count, max(100, FITTED_ELEMENTS // clusters.n))
-    order = np.arange(count) if blocks == count else np.random.default_rng(seed).permutation(count)
-    kept = [np.delete(order, slice(start, stop)) for start, stop in _edges(count, blocks)]
+    parts = min(count, max(100, FITTED_ELEMENTS // clusters.n)) if blocks else count
+    order = np.arange(count) if parts == count else np.random.default_rng(seed).permutation(count)
+    kept = [np.delete(order, slice(start, stop)) for start, stop in _edges(count, parts)]
     results, done = [], 0
-    for size in _batches(blocks, clusters.n):
+    for size in _batches(parts, clusters.n):
         batch = kept[done : done + size]
         done += size
         lengths = {len(each) for each in batch}
