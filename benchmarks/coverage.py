@@ -10,6 +10,8 @@ distribution. All else is simulated, seeded, with the functions that make the es
 from __future__ import annotations
 
 import argparse
+import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +30,10 @@ SPARSE_RATES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98)
 DISCORDANT = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.9)
 BALANCES = (0.0, 0.5, 0.9)
 FEW_ROOTS = (5, 9)
+SEEDS = (2, 3, 5)
+SEED_SPREADS = (0.0, 0.1, 0.3)
+PROMPT_SPREADS = (0.3, 1.0)
+CROSSED_RATES = (0.05, 0.2, 0.5, 0.9)
 SIBLINGS = 4
 CORRELATION = 0.3
 """Of the siblings in clustered samples, and the concentration of the beta distribution that makes it so: 1 / ρ - 1."""
@@ -206,6 +212,27 @@ def simulated(
     return Coverage(method, n, points)
 
 
+def crossed(seeds: int, n: int, repeats: int, *, rate: bool = False) -> Coverage:
+    """Of intervals over training seeds and prompts: normal effects of both and of each cell, whose own spread is 1.
+
+    A rate is how often the sum of the three exceeds a threshold.
+    """
+    from scipy.stats import norm
+
+    points, roots = {}, [range(n)] * seeds
+    thresholds = tuple(float(norm.isf(share)) for share in CROSSED_RATES) if rate else (0.0,)
+    for place, (of_seeds, of_prompts, threshold) in enumerate(itertools.product(SEED_SPREADS, PROMPT_SPREADS, thresholds)):
+        rng, held = np.random.default_rng((seeds, place, n)), 0
+        truth, spread = (float(norm.sf(threshold)) if rate else 0.0), math.sqrt(of_seeds**2 + of_prompts**2 + 1)
+        for _ in range(repeats):
+            cells = of_seeds * rng.normal(size=(seeds, 1)) + of_prompts * rng.normal(size=n) + rng.normal(size=(seeds, n))
+            values = (cells > threshold * spread).astype(np.float64) if rate else cells
+            found = stats.crossed_interval([row[None] for row in values], roots, rate="rate" if rate else None)
+            held += found.low - 1e-12 <= truth <= found.high + 1e-12
+        points[f"seeds {of_seeds:g}, prompts {of_prompts:g}{f', rate {truth:.2g}' if rate else ''}"] = held / repeats
+    return Coverage(f"{seeds} seeds: crossed-{'wilson' if rate else 't'}", n, points)
+
+
 def bca(resamples: int) -> Callable[[Floats, stats.Clusters, int], stats.Interval]:
     """The BCa bootstrap of a mean, as estimates have it but for the number of resamples."""
     return lambda values, clusters, seed: stats.bca(values[None], clusters, resamples=resamples, seed=seed)
@@ -248,6 +275,8 @@ def everything(repeats: int, resamples: int, sizes: Sequence[int] = SIZES) -> It
             # Seven roots of four would be too few to resample.
             few = siblings if n > 30 else min(siblings, 2)
             yield simulated(method, interval, populations, n, siblings=few, repeats=repeats)
+    for seeds, n, rate in itertools.product(SEEDS, sizes, (False, True)):
+        yield crossed(seeds, n, repeats, rate=rate)
     for roots in FEW_ROOTS:
         yield simulated("mean: student-t", student, skewed_means(), roots, repeats=repeats)
 

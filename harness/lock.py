@@ -23,7 +23,7 @@ def stage_identity(graph: Graph, node: StageNode, inputs: Mapping[str, Input], c
         "component": node.aligner.identity(),
         "options": node.config.model_dump(mode="json"),
         "inputs": {slot: input_key(value) for slot, value in inputs.items()},
-        "seed": graph.plan.seed,
+        "seed": graph.seed_of(node),
         "compute": compute_identity(compute),
         "libraries": library_versions(),
     }
@@ -103,6 +103,8 @@ def lock_document(graph: Graph, registry: Registry, data: DataSets, compute: Com
                 "options": node.config.model_dump(mode="json"),
                 "set": list(node.options_set),
                 "requires": [str(gate) for gate in node.requires],
+                "seed": graph.seed_of(node),
+                "copy_of": node.copy_of,
             }
             for name, node in graph.stages.items()
         },

@@ -116,7 +116,7 @@ def write_model_card(
         f"# {node.name}",
         "",
         f"A {node.gives} trained by `{node.aligner.name}` ({node.aligner.plugin.distribution} "
-        f"{node.aligner.plugin.version}) in the plan `{graph.plan.name}`, seed {graph.plan.seed}, {steps} steps.",
+        f"{node.aligner.plugin.version}) in the plan `{graph.plan.name}`, seed {graph.seed_of(node)}, {steps} steps.",
         "",
         "## Lineage",
         "",

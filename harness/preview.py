@@ -12,6 +12,7 @@ from .components import Artifact, Compute, Workload
 from .compute import resolve_compute
 from .data import DataSets
 from .evaluation.suites import LoadedSuite, load_suite
+from .evaluation.trainings import Trainings
 from .keys import digest
 from .lock import stage_identity, stage_inputs
 from .models import base_identity, build_base_model
@@ -52,7 +53,8 @@ class Preview:
             judges = ", ".join(self.graph.judges) or "none"
             if self.graph.harm:
                 judges += f"; of harm: {', '.join(self.graph.harm)}"
-            yield f"  evaluate {', '.join(evaluate.candidates)} against {evaluate.baseline} on {', '.join(evaluate.suites)}"
+            seeds = f" with training seeds {', '.join(map(str, plan.seeds))}" if plan.seeds else ""
+            yield f"  evaluate {', '.join(evaluate.candidates)} against {evaluate.baseline} on {', '.join(evaluate.suites)}{seeds}"
             yield f"  judges: {judges}; metrics: {', '.join(evaluate.metrics)}"
             suites = {
                 name: load_suite(name, suite, self.data, self.graph.document.folder)
@@ -68,11 +70,11 @@ class Preview:
         """What each judge that costs something would cost."""
         folder = self.graph.document.folder
         prompts = {name: [row.messages() for row in suite.rows] for name, suite in suites.items()}
-        first = next(iter(prompts))
+        first, trainings = next(iter(prompts)), Trainings(self.graph)
         workload = Workload(
             prompts=prompts,
-            comparisons=len(self.graph.comparisons()),
-            models=len(self.graph.models()),
+            comparisons=len(trainings.comparisons()),
+            models=len(trainings.models()),
             answer_tokens=evaluate.generate.max_new_tokens,
             canaries={first: prompts[first][:CANARY_PROMPTS] * NEW_QUESTIONS},
         )

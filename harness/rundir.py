@@ -31,6 +31,7 @@ from .records import (
     Record,
     Sample,
     Score,
+    SeedEstimate,
     SliceEstimate,
     read_records,
 )
@@ -75,6 +76,10 @@ class RunFolder:
     def estimates(self) -> list[Estimate]:
         """The estimates of metrics.json; none if the run did not get that far."""
         return self._estimates("estimates", Estimate)
+
+    def seeds(self) -> list[SeedEstimate]:
+        """The estimates of each training seed by itself, under the names of the plan; none where there is one seed."""
+        return self._estimates("seeds", SeedEstimate)
 
     def slices(self) -> list[SliceEstimate]:
         """Estimates of parts of suites, where the plan asked for them."""

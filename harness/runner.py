@@ -25,7 +25,7 @@ from .models import base_identity, build_base_model, write_model_card
 from .plan import BASE, Gate, Graph, StageNode, matching
 from .plugins import Plugins, Registry
 from .progress import Progress, duration
-from .records import Estimate, HealthVerdict
+from .records import Estimate, HealthVerdict, SeedEstimate
 from .rundir import RunFolder
 from .runlog import RunLog
 from .store import Replies, Result, Store, Workspace
@@ -98,7 +98,6 @@ class Run:
             self.warn(text)
         self._stages()
         estimates = self._evaluate()
-        self._health_of_evaluated(estimates)
         gates = self._gates(estimates)
         computed = sum(not reused for reused in self.reused.values())
         self.progress.say(
@@ -262,7 +261,7 @@ class Run:
             }
             return self.store.produce(about, lambda work: build(work.output), fresh=self.fresh).path
 
-        context = RunningStage(node.name, self.graph.plan.seed, self.compute, work, on_log, on_note, keep, monitor)
+        context = RunningStage(node.name, self.graph.seed_of(node), self.compute, work, on_log, on_note, keep, monitor)
         job = StageJob(node.name, node.aligner.component, node.config, inputs)
         if not hook.harness_run_stage(stage=job, context=context):
             raise StageError(f"stage {node.name!r}: no plugin ran it")
@@ -290,19 +289,25 @@ class Run:
         kind = "health" if verdict.level == "warning" else "note"
         self.progress.say(f"{verdict.stage}: {kind}: {verdict.text} (healthy: {verdict.threshold}). {verdict.advice}")
 
-    def _health_of_evaluated(self, estimates: Sequence[Estimate]) -> None:
-        """Judge what was measured of the stages' models."""
+    def _health_of_evaluated(self, estimates: Sequence[Estimate], by_seed: Sequence[SeedEstimate] = ()) -> None:
+        """Judge what was measured of the stages' models; a stage that was trained with several seeds, by its own seed."""
         evaluate = self.graph.plan.evaluate
         baseline = evaluate.baseline if evaluate else None
         for name, monitor in self.health.items():
-            monitor.evaluate(estimates, baseline, independent_judges(self.graph, name, estimates))
+            node, mine = self.graph.stages[name], estimates
+            if by_seed:
+                own = [e for e in by_seed if (e.model, e.training_seed) == (node.copy_of or name, node.seed)]
+                mine = [each.model_copy(update={"model": name}) for each in own]
+            monitor.evaluate(mine, baseline, independent_judges(self.graph, name, estimates))
 
     # --- evaluation -------------------------------------------------------------------------------------------------------
 
     def _evaluate(self) -> list[Estimate]:
         if self.graph.plan.evaluate is None or self.only:
             return []
-        return Evaluation(self).estimates()
+        estimates = Evaluation(self).estimates()
+        self._health_of_evaluated(estimates, self.folder.seeds())
+        return estimates
 
     def _gates(self, estimates: Sequence[Estimate]) -> list[bool]:
         evaluate = self.graph.plan.evaluate

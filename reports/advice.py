@@ -34,7 +34,7 @@ class Advice:
 def advice(facts: Facts) -> tuple[Advice, ...]:
     """Sentences for every stage that has something to say."""
     found = []
-    for stage in facts.stages:
+    for stage in facts.own_stages:
         aligner = facts.aligner(stage)
         sentences = [*_RULES.get(aligner, _loss)(facts, stage), *_answers(facts, stage)]
         if sentences:

@@ -43,7 +43,7 @@ def decide(low: float, high: float, above: float = -math.inf, below: float = mat
 
 def criteria(facts: Facts) -> tuple[Criterion, ...]:
     """The criteria that apply to the stages of this run."""
-    by_aligner = {name: [stage for stage in facts.stages if facts.aligner(stage) == name] for name in ("dpo", "ppo")}
+    by_aligner = {name: [stage for stage in facts.own_stages if facts.aligner(stage) == name] for name in ("dpo", "ppo")}
     found = [_reward_accuracy(facts, model) for model in facts.reward_models]
     for stage in by_aligner["dpo"]:
         found.append(_win_rate(facts, stage))

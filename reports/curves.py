@@ -52,7 +52,7 @@ class StageCurves:
 
 def training_curves(facts: Facts) -> tuple[StageCurves, ...]:
     """The panels of every stage that logged something."""
-    logged = {stage: series for stage in facts.stages if (series := facts.series(stage))}
+    logged = {stage: series for stage in facts.own_stages if (series := facts.series(stage))}
     most = max(2, min(6, PANELS // max(1, len(logged))))
     return tuple(_stage_curves(stage, series, most) for stage, series in logged.items())
 

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.trajectory import split
 
 if TYPE_CHECKING:
-    from harness.records import Estimate, HealthVerdict, Judgement, Observation, PairScore, Sample, Score, SliceEstimate
+    from harness.records import (
+        Estimate,
+        HealthVerdict,
+        Judgement,
+        Observation,
+        PairScore,
+        Sample,
+        Score,
+        SeedEstimate,
+        SliceEstimate,
+    )
     from harness.rundir import RunFolder, Scalar
 
 ANY: Final = "\0any"
@@ -20,7 +30,8 @@ ANY: Final = "\0any"
 class Facts:
     """The contents of a run folder. A run that stopped early has empty fields, never missing ones.
 
-    Policies kept along a training appear in `along` only, by their estimates.
+    Policies kept along a training appear in `along` only, by their estimates. Of several training seeds, the estimates are
+    over all of them; answers, scores and judgements are those of the first.
     """
 
     run: Mapping[str, Any]
@@ -28,6 +39,7 @@ class Facts:
     plan_text: str = ""
     estimates: Sequence[Estimate] = ()
     along: Sequence[Estimate] = ()
+    seeds: Sequence[SeedEstimate] = ()
     slices: Sequence[SliceEstimate] = ()
     instruments: Sequence[Estimate] = ()
     scalars: Sequence[Scalar] = ()
@@ -55,6 +67,11 @@ class Facts:
         """Stages as resolved: aligner, gives, slots, options, and the options that were set, in the plan's order."""
         locked = self.lock.get("stages") or {}
         return {**locked, **{name: {} for name in self.run.get("stages") or {} if name not in locked}}
+
+    @cached_property
+    def own_stages(self) -> tuple[str, ...]:
+        """The stages of the plan, without their copies for further training seeds."""
+        return tuple(name for name, each in self.stages.items() if not each.get("copy_of"))
 
     @cached_property
     def outcomes(self) -> Mapping[str, Mapping[str, Any]]:
@@ -93,7 +110,7 @@ class Facts:
     @cached_property
     def reward_models(self) -> tuple[str, ...]:
         """Stages that give a reward model."""
-        given = [name for name, stage in self.stages.items() if stage.get("gives") == "reward-model"]
+        given = [name for name in self.own_stages if self.stages[name].get("gives") == "reward-model"]
         return tuple(dict.fromkeys([*given, *(model for model, _ in self.pairs)]))
 
     def instrument(self, metric: str) -> tuple[Estimate, ...]:
@@ -175,6 +192,13 @@ def _trained(model: str) -> bool:
     return split(model)[1] is None
 
 
+def _copies(lock: Mapping[str, Any]) -> set[str]:
+    """What stands for a stage, or a best of n, with a further training seed."""
+    of_plan = ((lock.get("plan") or {}).get("evaluate") or {}).get("best_of_n") or {}
+    stages = {name for name, each in (lock.get("stages") or {}).items() if each.get("copy_of")}
+    return stages | ({*(lock.get("best_of_n") or {})} - {*of_plan})
+
+
 def _identity(judge: Mapping[str, Any]) -> tuple[Any, Any]:
     """What makes a judge the one it is: its name, and the model behind it where an option names one."""
     return judge.get("judge"), (judge.get("options") or {}).get("model")
@@ -184,21 +208,31 @@ def read_facts(folder: RunFolder) -> Facts:
     """Read a run folder. Raises UsageError for a damaged file; of a run that stopped early only run.json has to be
     there."""
     estimates = folder.estimates()
+    lock = folder.lock() if (folder.path / "plan.lock.json").exists() else {}
+    copies = _copies(lock)
+    first = next(iter((lock.get("plan") or {}).get("seeds") or ()), None)
+
+    def shown(*models: str) -> bool:
+        return all(_trained(each) and each not in copies for each in models)
+
     return Facts(
         run=folder.run(),
-        lock=folder.lock() if (folder.path / "plan.lock.json").exists() else {},
+        lock=lock,
         plan_text=folder.plan_path.read_text(encoding="utf-8") if folder.plan_path.exists() else "",
         estimates=tuple(each for each in estimates if _trained(each.model)),
         along=tuple(each for each in estimates if not _trained(each.model)),
+        seeds=tuple(folder.seeds()),
         slices=tuple(each for each in folder.slices() if _trained(each.model)),
         instruments=tuple(folder.instruments()),
         scalars=tuple(folder.scalars()),
-        observations=tuple(each for each in folder.observations() if _trained(each.model)),
-        samples={key: records for key, records in folder.samples().items() if _trained(key[0])},
-        scores={key: records for key, records in folder.scores().items() if _trained(key[1])},
-        judgements=folder.judgements(),
+        observations=tuple(
+            each for each in folder.observations() if _trained(each.model) and each.training_seed in (None, first)
+        ),
+        samples={key: records for key, records in folder.samples().items() if shown(key[0])},
+        scores={key: records for key, records in folder.scores().items() if shown(key[1])},
+        judgements={key: records for key, records in folder.judgements().items() if shown(*key[1].split("--"))},
         canaries=folder.canaries(),
-        pairs=folder.pairs(),
+        pairs={key: records for key, records in folder.pairs().items() if shown(key[0])},
         health=tuple(folder.health()),
         health_checked=folder.health_checked(),
     )

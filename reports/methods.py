@@ -78,7 +78,7 @@ def costs(facts: Facts) -> tuple[Cost, ...]:
 def methods(facts: Facts) -> tuple[Method, ...]:
     """A row for every stage that trained, in the plan's order."""
     rows = []
-    for stage in facts.stages:
+    for stage in facts.own_stages:
         if not facts.aligner(stage) or facts.outcomes.get(stage, {}).get("status") not in {"done", "reused"}:
             continue
         rate, divergence = primary(facts, stage), facts.level_of("kl", stage)

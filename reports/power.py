@@ -19,6 +19,7 @@ def what_would_tell(estimate: Estimate, null: float) -> str:
     """A sentence on an undecided estimate: the difference that its prompts find, and the prompts that the one seen needs.
 
     Empty where there is no standard error. Both have a power of 80 % at the estimate's level, by the normal approximation.
+    More prompts make only the prompts' part of the error smaller, not that of the training seeds.
     """
     from harness.stats import detectable_mean, prompts_needed
 
@@ -28,7 +29,15 @@ def what_would_tell(estimate: Estimate, null: float) -> str:
     found = detectable_mean(estimate.clusters, deviation, level=estimate.level, power=POWER)
     text = f"{count(estimate.clusters, 'prompt')} find a difference of {_difference(estimate, found)} in four runs of five"
     if gap := abs(estimate.value - null):
-        needed = prompts_needed(gap, deviation, level=estimate.level, power=POWER)
+        of_seeds = found / estimate.standard_error * (estimate.seed_error or 0.0)
+        if of_seeds >= gap:
+            return (
+                f"{text}; no number of prompts would find one as small as the {_difference(estimate, gap)} seen here: the "
+                f"{estimate.seeds} training seeds differ by more, so train more of them."
+            )
+        if estimate.prompt_error:
+            deviation = estimate.prompt_error * math.sqrt(estimate.clusters)
+        needed = prompts_needed(math.sqrt(gap**2 - of_seeds**2), deviation, level=estimate.level, power=POWER)
         if needed > MANY:
             text += f"; one as small as the {_difference(estimate, gap)} seen here would need more than {MANY:,}"
         elif needed > estimate.clusters:

@@ -67,8 +67,8 @@ def _made(facts: Facts, stage: str, axes: Mapping[str, list[Any]]) -> Iterator[_
     """The stages that stand for a swept one: named STAGE-OPTION-VALUE, and with these values."""
     for values in itertools.product(*axes.values()):
         name = stage + "".join(f"-{option}-{_text(value)}" for option, value in zip(axes, values, strict=True))
-        for found, each in facts.stages.items():
-            options = each.get("options") or {}
+        for found in facts.own_stages:
+            options = facts.stages[found].get("options") or {}
             if (found == name or found.startswith(f"{name}-")) and [options.get(option) for option in axes] == [*values]:
                 yield _Made(found, values, found.removeprefix(name).lstrip("-"))
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from .facts import Facts
 
+SEEDS = (
+    "Every stage was trained with {seeds} seeds, and intervals cover the training as well as the choice of prompts. The two parts "
+    "of each error stand under Training seeds; answers, curves and the judges' audit are those of the first seed."
+)
 SCOPE = (
     "Intervals cover the choice of prompts, not training: each model was trained once, and training it again with another "
     "seed may move these numbers by more than their intervals."
@@ -49,7 +53,7 @@ def verdict(facts: Facts) -> Verdict:
     claims += _between_candidates(facts)
     if not claims:
         return Verdict((), ())
-    notes = [SCOPE]
+    notes = [SEEDS.format(seeds=len(facts.plan["seeds"])) if facts.seeds else SCOPE]
     compared = len(facts.candidates)
     if compared > 3:
         notes.append(
@@ -142,15 +146,16 @@ def _decimals(estimate: Estimate, null: float = 0.5) -> int:
 
 
 def _why_undecided(estimate: Estimate, null: float) -> str:
+    test = "test over seeds and prompts" if estimate.seeds else "exact sign test"
     if estimate.low <= null <= estimate.high:
         if estimate.clusters < FEW:
             return f" With {count(estimate.clusters, 'prompt')} only a very large difference would show."
         return f" {text}" if (text := what_would_tell(estimate, null)) else ""
     if estimate.p_adjusted is not None and estimate.p_value != estimate.p_adjusted:
         return (
-            f" The interval leaves {percent(null)} out, but the exact sign test, adjusted for the plan's comparisons by Holm's "
+            f" The interval leaves {percent(null)} out, but the {test}, adjusted for the plan's comparisons by Holm's "
             f"method, does not (p = {estimate.p_adjusted:.2g})."
         )
     if estimate.p_value is not None:
-        return f" The interval leaves {percent(null)} out, but the exact sign test does not (p = {estimate.p_value:.2g})."
+        return f" The interval leaves {percent(null)} out, but the {test} does not (p = {estimate.p_value:.2g})."
     return f" {count(estimate.clusters, 'prompt')} are too few for this interval to be relied on."

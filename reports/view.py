@@ -23,6 +23,7 @@ from .methods import Cost, Method, costs, methods
 from .overoptimisation import Overoptimisation, overoptimisation
 from .results import Detail, Table, details, tables
 from .rewards import RewardModel, reward_models
+from .seeds import Seeds, training_seeds
 from .slices import Slices, slices
 from .sweeps import Sweep, sweeps
 from .text import count, interval, seconds, size
@@ -104,6 +105,7 @@ class View:
     details: tuple[Detail, ...]
     win_rates: pictures.Picture | None
     kl: tuple[pictures.Picture, ...]
+    seeds: Seeds | None
     sweeps: tuple[Sweep, ...]
     overoptimisation: tuple[Overoptimisation, ...]
     trained: tuple[Trained, ...]
@@ -149,6 +151,7 @@ def build_view(facts: Facts, extra: tuple[Section, ...] = ()) -> View:
         details=details(facts),
         win_rates=pictures.win_rates(facts),
         kl=pictures.kl_against_win_rate(facts),
+        seeds=training_seeds(facts),
         sweeps=sweeps(facts),
         overoptimisation=overoptimisation(facts),
         trained=tuple(Trained(each, drawn[each.stage]) for each in shown),
@@ -187,6 +190,7 @@ def _facts(facts: Facts) -> tuple[tuple[str, str], ...]:
         "Took": seconds(run["seconds"]) if run.get("seconds") is not None else None,
         "Base": facts.plan.get("base") if isinstance(facts.plan.get("base"), str) else _short(facts.plan.get("base")),
         "Seed": facts.plan.get("seed"),
+        "Training seeds": ", ".join(map(str, facts.plan.get("seeds") or ())),
         "Device": " ".join(str(run[key]) for key in ("device", "precision") if run.get(key)),
         "Machine": machine,
         "Revision": str(run.get("git") or "")[:12],

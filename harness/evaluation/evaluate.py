@@ -39,6 +39,7 @@ from .overoptimisation import Along, turning_point
 from .pairs import keep_pairs
 from .slices import slice_estimates
 from .suites import load_suite
+from .trainings import Trainings, seed_estimates
 
 if TYPE_CHECKING:
     from ..runner import Run
@@ -56,8 +57,11 @@ class Evaluation:
         folder = run.graph.document.folder
         problem = row_problem(run.graph.metrics)
         self.suites = {name: load_suite(name, each, run.data, folder, problem) for name, each in plan.suites.items()}
-        self.models = [name for name in run.graph.models() if self._answers(name)]
-        self.comparisons = [pair for pair in run.graph.comparisons() if set(pair) <= set(self.models)]
+        self.trainings = Trainings(run.graph)
+        self.answering = [name for name in self.trainings.models() if self._answers(name)]
+        self.models = [name for name in run.graph.models() if name in self.answering]
+        self.compared = [pair for pair in self.trainings.comparisons() if set(pair) <= set(self.answering)]
+        self.comparisons = [pair for pair in run.graph.comparisons() if pair in self.compared]
         self.judges = {name: node for name, node in run.graph.judges.items() if self._ready(node)}
         self.harm = {name: node for name, node in run.graph.harm.items() if self._ready(node)}
         self.scopes = {node.metric.component.scope for node in run.graph.metrics}
@@ -70,8 +74,8 @@ class Evaluation:
         """Every estimate of the plan; observations.jsonl and metrics.json are written into the run folder."""
         if self.plan.baseline not in self.models:
             self.run.warn(f"nothing was compared: the baseline {self.plan.baseline!r} did not finish")
-            self.models, self.comparisons, self.along = [], [], {}
-        samples = {(model, suite): self._samples(model, suite) for suite in self.suites for model in self.models}
+            self.answering, self.models, self.compared, self.comparisons, self.along = [], [], [], [], {}
+        samples = {(model, suite): self._samples(model, suite) for suite in self.suites for model in self.answering}
         suite = next(iter(self.suites))
         samples |= {(each.name, suite): self._samples(each.name, suite) for found in self.along.values() for each in found}
         scorers = {name: node for name, node in self.judges.items() if issubclass(node.judge.component, ScoringJudge)}
@@ -83,27 +87,27 @@ class Evaluation:
         judgements = {
             (name, candidate, baseline, suite): self._judgements(node, candidate, baseline, suite, samples, scores)
             for name, node in self.judges.items()
-            for candidate, baseline in self.comparisons
+            for candidate, baseline in self.compared
             for suite in self.suites
         }
         references = {name: self._reference(node) for name, node in scorers.items()} if self.models else {}
         pairs = {
             (model, name): keep_pairs(self.run, model, name, suite.preferences, suite.preferences_fingerprint)
             for name, suite in self.suites.items()
-            for model in self.run.graph.reward_models()
+            for model in self.trainings.reward_models()
             if model in self.run.artifacts and suite.preferences
         }
         likelihoods = {
             (model, name): self._likelihoods(model, name)
             for name, suite in self.suites.items()
-            for model in self.models
+            for model in self.answering
             if "likelihoods" in self.scopes and suite.preferences and model in self.run.artifacts
         }
         harm = {
             (name, *where): self._harm(node, *where, answers)
             for name, node in self.harm.items()
             for where, answers in samples.items()
-            if "harm" in self.scopes and where[0] in self.models
+            if "harm" in self.scopes and where[0] in self.answering
         }
         evidence = (samples, scores, judgements, references, pairs, likelihoods, harm)
         canary = self._canaries(samples) if self.comparisons else {}
@@ -335,8 +339,9 @@ class Evaluation:
         if not canaries:
             return
         by_judge: dict[tuple[str, str], list[Judgement]] = {}
-        for (judge, _, _, suite), kept in judgements.items():
-            by_judge.setdefault((judge, suite), []).extend(kept.records)
+        for (judge, *pair, suite), kept in judgements.items():
+            if tuple(pair) in self.comparisons:
+                by_judge.setdefault((judge, suite), []).extend(kept.records)
         evidence = AuditEvidence(
             judgements=by_judge,
             canaries={judge: kept.records for judge, kept in canaries.items()},
@@ -371,6 +376,7 @@ class Evaluation:
             "people": digest_rows(self._people()),
             **self._families(),
             "baseline": self.plan.baseline,
+            "seeds": self.run.graph.plan.seeds,
             "bootstrap": self.plan.bootstrap.model_dump(mode="json"),
             "slices": [self.plan.slices, *(suite.fingerprint for suite in self.suites.values())],
             "seed": self.seed,
@@ -382,10 +388,9 @@ class Evaluation:
             observations = list(self._observations(*evidence))
             write_records(work.output / "observations.jsonl", observations)
             measures = {m.name: (m, node.metric.component.scope) for node in metrics for m in node.measures}
+            options = (measures, self.plan.baseline, self.plan.bootstrap, self.seed)
             made = [
-                *adjusted(
-                    make_estimates(observations, measures, self.plan.baseline, self.plan.bootstrap, self.seed), measures
-                ),
+                *adjusted(make_estimates(observations, *options), measures),
                 *self._agreement(evidence[1]),
                 *self._turning_points(*evidence[:2]),
                 *self._audit(evidence[2], canaries),
@@ -395,6 +400,7 @@ class Evaluation:
             instruments = validated((node.metric.component() for node in metrics), self.plan.bootstrap, self.seed)
             document = {
                 "estimates": estimates,
+                "seeds": [each.model_dump() for each in seed_estimates(observations, *options)],
                 "slices": [each.model_dump() for each in self._slices(observations, measures)],
                 "instruments": [each.model_dump() for each in instruments],
                 "skipped": skipped,
@@ -433,9 +439,10 @@ class Evaluation:
     ) -> Iterator[Observation]:
         """What each metric sees in the evidence of its scope."""
         rows = {name: {row.id: row for row in suite.rows} for name, suite in self.suites.items()}
-        base = self.plan.baseline
+        base = self.trainings.baseline
 
-        def answers(model: str, suite: str, baseline: str = base) -> Evidence:
+        def answers(model: str, suite: str, baseline: str | None = None) -> Evidence:
+            baseline = baseline or base(model)
             return Evidence(
                 model=model,
                 suite=suite,
@@ -455,7 +462,7 @@ class Evaluation:
                         answers(model, suite),
                         judge=judge,
                         scores=scores[judge, model, suite].records,
-                        baseline_scores=scores[judge, base, suite].records if model != base else (),
+                        baseline_scores=scores[judge, base(model), suite].records if model != base(model) else (),
                         scale=self._scale(judge),
                         reference_scores=[row.score for row in kept.records if row.score is not None] if kept else (),
                     )
@@ -472,7 +479,7 @@ class Evaluation:
                         answers(model, suite),
                         judge=judge,
                         scores=kept.records,
-                        baseline_scores=harm[judge, base, suite].records if model != base else (),
+                        baseline_scores=harm[judge, base(model), suite].records if model != base(model) else (),
                         scale=self.harm[judge].judge.component.scale,
                     )
                     for (judge, model, suite), kept in harm.items()
@@ -482,13 +489,13 @@ class Evaluation:
                     replace(
                         answers(model, suite),
                         likelihoods=kept.records,
-                        baseline_likelihoods=likelihoods[base, suite].records if model != base else (),
+                        baseline_likelihoods=likelihoods[base(model), suite].records if model != base(model) else (),
                     )
                     for (model, suite), kept in likelihoods.items()
                 )
             else:
                 found = (Evidence(model, suite, rows[suite], pairs=kept.records) for (model, suite), kept in pairs.items())
-            yield from observe(node, found)
+            yield from map(self.trainings.of_plan, observe(node, found))
 
     def _scored(
         self, samples: Mapping[tuple[str, str], Kept[Sample]], references: Mapping[str, Kept[Score] | None]

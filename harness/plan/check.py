@@ -6,6 +6,7 @@ import copy
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from .labels import check_labels
 from .model import NAME, Plan
 from .problems import Problems, location
 from .references import References
+from .seeds import best_of_n_per_seed, check_seeds, per_seed
 from .stages import resolve_stages
 from .sweep import expand_sweep
 from .warn import judge_warnings
@@ -51,7 +53,9 @@ def check(document: Document, registry: Registry) -> Graph:
         check_evaluation(plan.evaluate, metrics, problems, references)
     elif plan.require and document.values.get("evaluate") is None:
         problems.add(("require",), "there is nothing to require without `evaluate`")
-    graph = Graph(plan, document, data, stages, judges, metrics, harm=harm)
+    best_of_n = plan.evaluate.best_of_n if plan.evaluate else {}
+    graph = Graph(plan, document, data, stages, judges, metrics, harm=harm, best_of_n=best_of_n)
+    check_seeds(stages, best_of_n, plan.seeds, problems)
     if plan.evaluate is not None:
         check_labels(plan.evaluate, problems, graph.comparisons())
     for name, judge in judges.items():
@@ -64,7 +68,12 @@ def check(document: Document, registry: Registry) -> Graph:
     _check_files(data, problems)
     if problems.found:
         raise PlanError(problems.found)
-    return Graph(plan, document, data, stages, judges, metrics, tuple(judge_warnings(graph)), harm)
+    return replace(
+        graph,
+        warnings=tuple(judge_warnings(graph)),
+        stages=per_seed(stages, plan.seeds),
+        best_of_n=best_of_n_per_seed(best_of_n, stages, plan.seeds),
+    )
 
 
 def _salvaged(values: Mapping[str, Any]) -> Plan | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 BASE = "base"
 SCORING_JUDGE = "scoring-judge"
 """The kind of a slot that a judge may fill, with its options in place."""
+
+
+def copy_name(name: str, seed: int) -> str:
+    """What a stage, or a best of n, is called that stands for another one with a further training seed."""
+    return f"{name}-seed-{seed}"
 
 
 def model_family(name: object) -> str | None:
@@ -76,7 +81,8 @@ class JudgeNode:
 class StageNode:
     """One stage: an aligner, its options, and what fills its slots: `base`, another stage, or a data reference.
 
-    `judges` are the slots that a judge fills instead.
+    `judges` are the slots that a judge fills instead. `seed` is what it is trained with, the plan's where that is None;
+    `copy_of` names the stage that it repeats with a further training seed.
     """
 
     name: str
@@ -86,6 +92,8 @@ class StageNode:
     requires: tuple[Gate, ...]
     options_set: tuple[str, ...]
     judges: Mapping[str, JudgeNode] = field(default_factory=dict)
+    seed: int | None = None
+    copy_of: str | None = None
 
     @property
     def gives(self) -> str:
@@ -117,7 +125,9 @@ class MetricNode:
 class Graph:
     """A checked plan, resolved: every name has become the thing that it names. `stages` come after what they build on.
 
-    `harm` are judges, too: they compare nothing and score answers to unsafe prompts.
+    `harm` are judges, too: they compare nothing and score answers to unsafe prompts. With training seeds the first seed's
+    stages have the plan's names, and judges use these; the others' are copies. `best_of_n` are the candidates that are the
+    best of n answers of a model.
     """
 
     plan: Plan
@@ -128,6 +138,11 @@ class Graph:
     metrics: tuple[MetricNode, ...]
     warnings: tuple[str, ...] = ()
     harm: Mapping[str, JudgeNode] = field(default_factory=dict)
+    best_of_n: Mapping[str, BestOfN] = field(default_factory=dict)
+
+    def seed_of(self, stage: StageNode) -> int:
+        """The seed that a stage is trained with."""
+        return self.plan.seed if stage.seed is None else stage.seed
 
     def inputs(self, stage: str) -> Iterator[str]:
         """The stages that a stage builds on directly: through its slots, and through what it requires.
@@ -136,11 +151,6 @@ class Graph:
         """
         best = self.best_of_n.get(stage)
         return (name for name in ([best.model, best.reward] if best else self.stages[stage].names()) if name in self.stages)
-
-    @property
-    def best_of_n(self) -> Mapping[str, BestOfN]:
-        """The candidates that are the best of n answers of a model."""
-        return self.plan.evaluate.best_of_n if self.plan.evaluate else {}
 
     def ancestors(self, stage: str) -> set[str]:
         """Every stage that a stage builds on, directly or not."""
@@ -214,8 +224,20 @@ class Graph:
         }
 
     def reward_models(self) -> list[str]:
-        """The stages that give reward models."""
-        return [name for name, stage in self.stages.items() if stage.gives == "reward-model"]
+        """The stages of the plan that give reward models."""
+        return [name for name, each in self.stages.items() if each.gives == "reward-model" and each.copy_of is None]
+
+    def trainings(self) -> list[tuple[int | None, Callable[[str], str]]]:
+        """Every training seed, and what a model's name is with it: `base`, which none trains, keeps its own.
+
+        One without a number where the plan has no training seeds.
+        """
+
+        def named(seed: int) -> Callable[[str], str]:
+            return lambda name: copy if (copy := copy_name(name, seed)) in {*self.stages, *self.best_of_n} else name
+
+        first = self.plan.seeds[0] if self.plan.seeds else None
+        return [(first, lambda name: name), *((seed, named(seed)) for seed in self.plan.seeds[1:])]
 
 
 def held_out(graph: Graph, judge: JudgeNode) -> str | None:

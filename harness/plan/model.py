@@ -174,6 +174,10 @@ class Plan(Section):
 
     name: Name = Field(description="names the run folder and the report")
     seed: int = Field(default=0, ge=0, lt=2**31, description="of splits, training, sampling and the bootstrap")
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        default_factory=list,
+        description="train every stage once with each of these seeds; `seed`, where left out",
+    )
     base: Base = Field(description="the starting model: a Hub id, a folder, package://PACKAGE/file.gguf, or a tiny base")
     revision: str | None = Field(default=None, description="of a Hub id; pin it for a run that others can repeat")
     trust_remote_code: bool = Field(default=False, description="let the base bring code of its own")
@@ -197,3 +201,10 @@ class Plan(Section):
         default_factory=list, description="what the estimates must meet, or the run ends with status 3"
     )
     report: Report = Report()
+
+    @field_validator("seeds")
+    @classmethod
+    def _different(cls, values: list[int]) -> list[int]:
+        if twice := sorted({value for value in values if values.count(value) > 1}):
+            raise ValueError(f"{', '.join(map(str, twice))} stands twice; the same seed trains the same model")
+        return values

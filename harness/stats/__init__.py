@@ -12,8 +12,8 @@ any of these over several training seeds    two-way analysis of seeds and prompt
 
 p-values                                    exact sign test; Holm's adjustment over the comparisons of one judge on one suite
 
-An interval covers the choice of prompts, and the training run only where several seeds were trained. Nothing here needs torch, and scipy is imported where it is
-used; every function works on arrays and can be used on its own.
+An interval covers the choice of prompts, and the training run only where several seeds were trained. Nothing here needs
+torch, and scipy is imported where it is used; every function works on arrays and can be used on its own.
 """
 
 from __future__ import annotations

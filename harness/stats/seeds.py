@@ -107,6 +107,8 @@ def _interval(
         size = value * (1 - value) * (z / (critical * error)) ** 2
         low, high = wilson(value * size, size, level)
         method = "crossed-wilson"
+    elif certain:
+        method = "exact-constant"
     return CrossedInterval(
         value,
         low,

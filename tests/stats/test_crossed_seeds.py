@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from harness_benchmarks import coverage
 from scipy.stats import t as student_t
 
 from harness import Measure
@@ -150,40 +151,16 @@ def test_a_model_that_was_trained_once_stands_against_every_seed():
     assert found.n == 6
 
 
+@pytest.mark.parametrize("n", [30, 200])
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_coverage_over_seeds_and_prompts_of_means(seeds):
-    """Of normal effects; the floor is that of two seeds which differ much, where 88 % is what Hillis' method gives."""
-    rng, found = np.random.default_rng(seeds), []
-    for of_seeds in (0.0, 0.1, 0.4):
-        for of_prompts in (0.3, 1.0):
-            for prompts in (30, 200):
-                hit = 0
-                for _ in range(300):
-                    table = (
-                        rng.normal(0, of_seeds, (seeds, 1))
-                        + rng.normal(0, of_prompts, (1, prompts))
-                        + rng.normal(0, 1, (seeds, prompts))
-                    )
-                    each = crossed(table)
-                    hit += each.low <= 0 <= each.high
-                found.append(hit / 300)
-    assert 0.93 <= np.mean(found) <= 0.97
-    assert min(found) >= 0.86
+def test_coverage_of_means(seeds: int, n: int) -> None:
+    found = coverage.crossed(seeds, n, 200)
+    assert 0.93 <= found.average <= 0.975, found
+    assert found.least[0] >= 0.86, found
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_coverage_over_seeds_and_prompts_of_rates(seeds):
-    rng, found = np.random.default_rng(seeds), []
-    for threshold in (-2.05, -1.28, 0.0, 0.52, 1.28):
-        truth = 1 - np.mean(rng.normal(0, 1, 10**6) * (0.1**2 + 0.7**2 + 1) ** 0.5 <= threshold)
-        for prompts in (50, 300):
-            hit = 0
-            for _ in range(300):
-                table = (
-                    rng.normal(0, 0.1, (seeds, 1)) + rng.normal(0, 0.7, (1, prompts)) + rng.normal(0, 1, (seeds, prompts))
-                ) > threshold
-                each = crossed(table.astype(float), rate="rate")
-                hit += each.low <= truth <= each.high
-            found.append(hit / 300)
-    assert 0.93 <= np.mean(found) <= 0.98
-    assert min(found) >= 0.9
+def test_coverage_of_rates(seeds: int) -> None:
+    found = coverage.crossed(seeds, 100, 120, rate=True)
+    assert 0.93 <= found.average <= 0.98, found
+    assert found.least[0] >= 0.86, found

@@ -1,0 +1,91 @@
+"""Training seeds in the report: each seed's numbers, both parts of the error, and sentences that say what more would tell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from conftest import estimate, win_rate
+from harness_reports.facts import read_facts
+from harness_reports.power import what_would_tell
+from harness_reports.render import render
+from harness_reports.seeds import training_seeds
+from harness_reports.verdict import verdict
+from harness_reports.view import build_view
+
+from harness.records import Estimate, SeedEstimate, write_json
+from harness.rundir import RunFolder
+
+MakeRun = Callable[..., RunFolder]
+
+
+def of_seed(each: Estimate, training_seed: int, value: float) -> SeedEstimate:
+    return SeedEstimate(**{**each.model_dump(), "value": value, "seeds": None}, training_seed=training_seed)
+
+
+def over(each: Estimate, seed_error: float, prompt_error: float) -> Estimate:
+    return each.model_copy(update={"seeds": 2, "seed_error": seed_error, "prompt_error": prompt_error})
+
+
+@pytest.fixture
+def seeded(make_run: MakeRun) -> RunFolder:
+    """A run with two training seeds, whose `dpo` was trained again as `dpo-seed-5`."""
+    rate = over(win_rate("dpo", 0.6, 0.45, 0.74, p_value=0.11), 0.05, 0.03)
+    kl = over(estimate("dpo", "kl", 3.0, 2.0, 4.0, unit="nats per answer"), 0.4, 0.1)
+    run = make_run([rate, kl])
+    lock = json.loads((run.path / "plan.lock.json").read_text(encoding="utf-8"))
+    lock["plan"]["seeds"] = [3, 5]
+    lock["stages"]["dpo-seed-5"] = lock["stages"]["dpo"] | {"copy_of": "dpo"}
+    write_json(run.path / "plan.lock.json", lock)
+    metrics = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
+    metrics["seeds"] = [
+        of_seed(each, seed, value).model_dump()
+        for each, values in ((rate, (0.55, 0.65)), (kl, (2.6, 3.4)))
+        for seed, value in zip((3, 5), values, strict=True)
+    ]
+    write_json(run.path / "metrics.json", metrics)
+    return run
+
+
+def test_a_row_has_each_seeds_value_and_both_errors_in_the_units_of_the_estimate(seeded: RunFolder) -> None:
+    found = training_seeds(read_facts(seeded))
+    assert found is not None
+    assert found.seeds == (3, 5)
+    rate, kl = found.tables
+    assert (rate.metric, rate.unit, rate.first) == ("win-rate", "%", True)
+    assert (rate.rows[0].values, rate.rows[0].seed_error, rate.rows[0].prompt_error) == (("55", "65"), "5", "3")
+    assert (kl.rows[0].values, kl.rows[0].seed_error, kl.rows[0].prompt_error) == (("2.6", "3.4"), "0.4", "0.1")
+
+
+def test_the_verdict_says_that_training_is_covered_and_names_the_test(seeded: RunFolder) -> None:
+    found = verdict(read_facts(seeded))
+    assert "trained with 2 seeds" in found.notes[0]
+    assert not any("trained once" in note for note in found.notes)
+
+
+def test_a_copy_is_in_the_cost_table_and_in_no_other(seeded: RunFolder) -> None:
+    facts = read_facts(seeded)
+    view = build_view(facts)
+    assert "dpo-seed-5" in {each.stage for each in view.costs}
+    assert "dpo-seed-5" not in {each.stage for each in view.methods}
+    assert "dpo-seed-5" not in {each.curves.stage for each in view.trained}
+    assert "<h2>Training seeds</h2>" in render(view)
+
+
+def test_without_seeds_there_is_no_section(make_run: MakeRun) -> None:
+    facts = read_facts(make_run())
+    assert training_seeds(facts) is None
+    assert "Training seeds" not in render(build_view(facts))
+
+
+def test_seeds_that_differ_by_more_than_the_gap_ask_for_seeds_and_not_for_prompts() -> None:
+    each = over(win_rate("dpo", 0.52, 0.40, 0.64, standard_error=0.06), 0.05, 0.03)
+    assert "no number of prompts would find one as small as the 2.0 points seen here" in what_would_tell(each, 0.5)
+    assert "train more of them" in what_would_tell(each, 0.5)
+
+
+def test_prompts_needed_leave_the_seeds_part_as_it_is() -> None:
+    # (1.96 + 0.8416)² · 0.03² · 200 / (0.08² - (2.8016 · 0.01)²) = 251.6 prompts.
+    each = over(win_rate("dpo", 0.58, 0.48, 0.68, standard_error=0.0316), 0.01, 0.03)
+    assert "would need about 260" in what_would_tell(each, 0.5)
