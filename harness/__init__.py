@@ -19,29 +19,20 @@ if TYPE_CHECKING:
         Backend,
         Compute,
         Dataset,
-        Evidence,
         GenerateOptions,
         Generation,
-        Judge,
-        JudgeContext,
         Loaded,
         LoraOptions,
-        Measure,
-        Metric,
         Options,
-        Pair,
-        Rating,
-        Scorer,
-        ScoringJudge,
         Source,
         SourceConfig,
         StageContext,
         TrainingConfig,
-        Verdict,
-        Workload,
     )
     from .errors import DataError, HarnessError, StageError, UsageError
     from .health import Finding, Readings, Rule
+    from .judges import Judge, JudgeContext, Pair, Rating, Scorer, ScoringJudge, Verdict, Workload
+    from .metrics import Evidence, Measure, Metric
     from .records import (
         Check,
         Conversation,
@@ -57,6 +48,7 @@ if TYPE_CHECKING:
         PromptRow,
         Sample,
         Score,
+        SeedEstimate,
         SliceEstimate,
         SuiteRow,
         Usage,
@@ -67,16 +59,17 @@ hookimpl = pluggy.HookimplMarker("harness")
 
 _HOMES = {
     ".components": (
-        "Aligner", "AlignerConfig", "Artifact", "Backend", "Compute", "Dataset", "Evidence", "GenerateOptions", "Generation",
-        "Judge", "JudgeContext", "Loaded", "LoraOptions", "Measure", "Metric", "Options", "Pair", "Rating", "Scorer",
-        "ScoringJudge", "Source", "SourceConfig", "StageContext", "TrainingConfig", "Verdict", "Workload",
+        "Aligner", "AlignerConfig", "Artifact", "Backend", "Compute", "Dataset", "GenerateOptions", "Generation", "Loaded",
+        "LoraOptions", "Options", "Source", "SourceConfig", "StageContext", "TrainingConfig",
     ),
     ".errors": ("DataError", "HarnessError", "StageError", "UsageError"),
     ".health": ("Finding", "Readings", "Rule"),
+    ".judges": ("Judge", "JudgeContext", "Pair", "Rating", "Scorer", "ScoringJudge", "Verdict", "Workload"),
+    ".metrics": ("Evidence", "Measure", "Metric"),
     ".records": (
         "Check", "Conversation", "Estimate", "HealthVerdict", "Judgement", "Likelihood", "Message", "Observation", "PairScore",
-        "Preference", "Prompt", "PromptRow", "Sample", "Score", "SliceEstimate",
-        "SuiteRow", "Usage",
+        "Preference", "Prompt", "PromptRow", "Sample", "Score",
+        "SeedEstimate", "SliceEstimate", "SuiteRow", "Usage",
     ),
     ".trends": ("Trend", "residual_deviation", "spread", "trend", "turns"),
 }  # fmt: skip
@@ -122,6 +115,7 @@ __all__ = [
     "Score",
     "Scorer",
     "ScoringJudge",
+    "SeedEstimate",
     "SliceEstimate",
     "Source",
     "SourceConfig",

@@ -17,9 +17,11 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
-    from .components import Aligner, Backend, Judge, Metric, Source
+    from .components import Aligner, Backend, Source
     from .errors import Problem
     from .health import Rule
+    from .judges import Judge
+    from .metrics import Metric
     from .plan import Plan
     from .rundir import RunFolder
     from .runner import StageJob

@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .components import Artifact, Compute, Dataset, JudgeContext, Scorer
+from .components import Artifact, Compute, Dataset
 from .data import DataSets
+from .judges import JudgeContext, Scorer
 from .keys import library_versions
 from .plan import Graph, JudgeNode, StageNode
 from .plugins import Registry

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .components import Artifact, Compute, Dataset, Scorer, TinyBase
+from .components import Artifact, Compute, Dataset, TinyBase
 from .context import TRAIN_LOG, read_train_log
 from .errors import UsageError
+from .judges import Scorer
 from .keys import digest, library_versions
 from .plan import Graph, StageNode
 from .plugins import source_hash

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from .audit import CANARY_PROMPTS, NEW_QUESTIONS
-from .components import Artifact, Compute, Workload
+from .components import Artifact, Compute
 from .compute import resolve_compute
 from .data import DataSets
 from .evaluation.suites import LoadedSuite, load_suite
 from .evaluation.trainings import Trainings
+from .judges import Workload
 from .keys import digest
 from .lock import stage_identity, stage_inputs
 from .models import base_identity, build_base_model

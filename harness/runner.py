@@ -12,13 +12,14 @@ from typing import Any
 
 import pluggy
 
-from .components import Aligner, Artifact, Compute, JudgeContext
+from .components import Aligner, Artifact, Compute
 from .context import TRAIN_LOG, PeakMemory, RunningStage, read_train_log
 from .data import DataSets
 from .errors import GateError, HarnessError, Interrupted, StageError
 from .evaluation.evaluate import Evaluation
 from .evaluation.pairs import pair_estimates
 from .health import Monitor, independent_judges, rules_of
+from .judges import JudgeContext
 from .keys import library_versions
 from .lock import Input, compute_identity, lock_document, stage_identity, stage_inputs
 from .models import base_identity, build_base_model, write_model_card

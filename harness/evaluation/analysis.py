@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..components import Measure
 from ..errors import UsageError
+from ..metrics import Measure
 from ..records import Estimate, Observation
 from .annotations import Judged, refuse_repeats
 from .difficulty import Difficulties

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..audit import CORRECTED, UNPARSED
-from ..components import Measure
+from ..metrics import Measure
 from ..records import Estimate, Judgement, Observation
 from .canaries import misjudged, outcome
 

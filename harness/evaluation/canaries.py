@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..audit import CANARY_PROMPTS
-from ..components import Artifact, Judge, JudgeContext
+from ..components import Artifact
+from ..judges import Judge, JudgeContext
 from ..records import Judgement, Sample
 from .keep import Records
 from .suites import LoadedSuite

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from ..components import Measure, Metric
+from ..metrics import Measure, Metric
 from ..plan.model import Bootstrap
 from ..records import Estimate, Observation, Score
 

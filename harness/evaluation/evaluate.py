@@ -9,10 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..audit import failed_canaries
-from ..components import Artifact, Evidence, Measure, ScoringJudge
+from ..components import Artifact
 from ..errors import StageError
+from ..judges import ScoringJudge
 from ..keys import digest_rows, library_versions
 from ..lock import compute_identity, judge_identity
+from ..metrics import Evidence, Measure
 from ..plan import JudgeNode, held_out, row_problem
 from ..plan.labels import read_labels
 from ..plugins import source_hash

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic
 
-from ..components import Evidence, Metric
 from ..keys import digest_rows, library_versions
+from ..metrics import Evidence, Metric
 from ..plan import MetricNode
 from ..plugins import source_hash
 from ..records import Observation, R, read_records, write_records, write_text

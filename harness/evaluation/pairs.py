@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..components import Dataset, Evidence
+from ..components import Dataset
 from ..lock import compute_identity
+from ..metrics import Evidence
 from ..plan import MetricNode
 from ..plan.model import Bootstrap
 from ..plugins import source_hash

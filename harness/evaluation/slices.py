@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from ..components import Measure
+from ..metrics import Measure
 from ..plan.model import Bootstrap
 from ..records import Estimate, Observation, SliceEstimate, SuiteRow
 from .estimates import make_estimates

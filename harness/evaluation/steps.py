@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from statistics import pstdev
 from typing import Any
 
-from ..components import Artifact, Backend, Compute, GenerateOptions, Generation, Judge, JudgeContext, Pair, ScoringJudge
+from ..components import Artifact, Backend, Compute, GenerateOptions, Generation
 from ..errors import StageError
+from ..judges import Judge, JudgeContext, Pair, ScoringJudge
 from ..records import Judgement, Likelihood, Order, PairScore, Preference, Prompt, Sample, Score
 from .keep import Records
 from .suites import LoadedSuite

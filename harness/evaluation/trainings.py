@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..components import Measure
+from ..metrics import Measure
 from ..plan.model import Bootstrap
 from ..records import Estimate, Observation, SeedEstimate
 from .estimates import make_estimates

@@ -6,14 +6,14 @@ import importlib.resources
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..components import ScoringJudge
 from ..errors import HarnessError
+from ..judges import ScoringJudge
 from ..suite_files import read_suite
 from .graph import Graph, JudgeNode, MetricNode, Slot, held_out
 from .problems import Problems, Where, hint
 
 if TYPE_CHECKING:
-    from ..components import Measure, Metric
+    from ..metrics import Measure, Metric
     from ..plugins import Entry
     from ..records import SuiteRow
     from .model import Evaluate, Suite

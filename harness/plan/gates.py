@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import audit
-from ..components import ScoringJudge
+from ..judges import ScoringJudge
 from .problems import Problems, Where, hint
 
 if TYPE_CHECKING:

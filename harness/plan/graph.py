@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..components import Measure, SourceConfig
+    from ..components import SourceConfig
+    from ..metrics import Measure
     from ..plugins import Entry
     from .document import Document
     from .model import BestOfN, Gate, Plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..components import ScoringJudge
+from ..judges import ScoringJudge
 from ..plugins import Registry, describe
 from .graph import SCORING_JUDGE, Slot
 from .model import Gate, Plan

@@ -8,7 +8,7 @@ from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
-from ..components import ScoringJudge
+from ..judges import ScoringJudge
 from .evaluation import resolve_judge
 from .gates import Expected, check_gate
 from .graph import BASE, SCORING_JUDGE, JudgeNode, Slot, StageNode

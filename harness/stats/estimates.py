@@ -19,7 +19,7 @@ from .seeds import CrossedInterval, crossed_interval
 from .significance import sign_test
 
 if TYPE_CHECKING:
-    from ..components import Measure
+    from ..metrics import Measure
 
 RATE_UNITS = ("share", "rate", "probability", "proportion", "fraction")
 """How the unit of a rate begins. Only this tells thirty answers of one token from thirty refusals."""

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from harness import Judge, JudgeContext, Message, Pair, Sample, Score, ScoringJudge, StageError
-from harness.components import Artifact, Compute, Verdict
+from harness.components import Artifact, Compute
 from harness.evaluation.steps import judge_pairs, judge_samples, judgements_from_scores, prompt_seed, share_scores
+from harness.judges import Verdict
 
 COMPUTE = Compute("cpu", "fp32", 1)
 

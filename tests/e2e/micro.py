@@ -44,8 +44,8 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "harness", *map(str, arguments)]
 
 
-def harness(folder: Path, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end in a folder."""
+def harness(folder: Path, *arguments: object, timeout: float = 600, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end in a folder, within `timeout` seconds."""
     return subprocess.run(
         command(*arguments),
         cwd=folder,
@@ -53,7 +53,7 @@ def harness(folder: Path, *arguments: object, **variables: str) -> subprocess.Co
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=timeout,
     )
 
 

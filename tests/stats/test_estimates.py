@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import harness
-from harness.components import Measure
+from harness.metrics import Measure
 from harness.records import Observation
 from harness.stats import (
     TooFewPrompts,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.components import Measure
+from harness.metrics import Measure
 from harness.records import Observation
 from harness.stats import paired_difference, pairwise, pairwise_differences, rate_difference_interval
 from harness.stats.clusters import Clusters
