@@ -1,11 +1,11 @@
-"""What a plugin may add: aligners, judges, metrics, sources and backends, and what each is given to work with."""
+"""Sources, aligners and backends, which plugins may add like judges and metrics, and what each is given to work with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,14 +18,7 @@ from .options import (
     TinyBase,
     TrainingConfig,
 )
-from .records import (
-    Preference,
-    Prompt,
-    PromptRow,
-)
-
-if TYPE_CHECKING:
-    pass
+from .records import Preference, Prompt, PromptRow
 
 KINDS = ("model", "reward-model", "scoring-judge", "preferences", "prompts", "conversations")
 

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..audit import failed_canaries
-from ..components import Artifact
-from ..errors import StageError
 from ..judges import ScoringJudge
 from ..keys import digest_rows, library_versions
-from ..lock import compute_identity, judge_identity
 from ..metrics import Evidence, Measure
-from ..plan import JudgeNode, held_out, row_problem
+from ..plan import JudgeNode, row_problem
 from ..plan.labels import read_labels
 from ..plugins import source_hash
 from ..records import (
     Estimate,
     Judgement,
-    Likelihood,
     Observation,
-    PairScore,
-    Preference,
-    Sample,
     Score,
     SliceEstimate,
     write_json,
@@ -34,11 +27,11 @@ from ..records import (
 from ..store import Workspace
 from ..trajectory import along, split
 from .audit import AuditEvidence, audit_estimates
-from .canaries import canaries, judge_canaries
 from .estimates import adjusted, agreement, make_estimates, validated
-from .keep import Kept, Records, keep, observe
+from .keep import Kept, observe
 from .overoptimisation import Along, turning_point
 from .pairs import keep_pairs
+from .recorder import Recorded, Recorder
 from .slices import slice_estimates
 from .suites import load_suite
 from .trainings import Trainings, seed_estimates
@@ -60,7 +53,8 @@ class Evaluation:
         problem = row_problem(run.graph.metrics)
         self.suites = {name: load_suite(name, each, run.data, folder, problem) for name, each in plan.suites.items()}
         self.trainings = Trainings(run.graph)
-        self.answering = [name for name in self.trainings.models() if self._answers(name)]
+        answering = [name for name in self.trainings.models() if self._answers(name)]
+        self.answering = [name for name in answering if self.trainings.baseline(name) in answering]
         self.models = [name for name in run.graph.models() if name in self.answering]
         self.compared = [pair for pair in self.trainings.comparisons() if set(pair) <= set(self.answering)]
         self.comparisons = [pair for pair in run.graph.comparisons() if pair in self.compared]
@@ -69,52 +63,58 @@ class Evaluation:
         self.scopes = {node.metric.component.scope for node in run.graph.metrics}
         trained = {name: run.artifacts[name] for name in self.models if name in run.artifacts}
         self.along = {name: found for name, artifact in trained.items() if (found := along(artifact))}
-        self.artifacts = {**run.artifacts, **{each.name: each for found in self.along.values() for each in found}}
-        self._judging: dict[str, Any] = {}
+        kept_along = {each.name: each for found in self.along.values() for each in found}
+        self.recorder = Recorder(run, self.suites, {**run.artifacts, **kept_along})
 
     def estimates(self) -> list[Estimate]:
         """Every estimate of the plan; observations.jsonl and metrics.json are written into the run folder."""
         if self.plan.baseline not in self.models:
             self.run.warn(f"nothing was compared: the baseline {self.plan.baseline!r} did not finish")
             self.answering, self.models, self.compared, self.comparisons, self.along = [], [], [], [], {}
-        samples = {(model, suite): self._samples(model, suite) for suite in self.suites for model in self.answering}
-        suite = next(iter(self.suites))
-        samples |= {(each.name, suite): self._samples(each.name, suite) for found in self.along.values() for each in found}
+        return self._estimates(self._recorded())
+
+    def _recorded(self) -> Recorded:
+        """All records of the models that did finish."""
+        make, first = self.recorder, next(iter(self.suites))
+        samples = {(model, suite): make.samples(model, suite) for suite in self.suites for model in self.answering}
+        samples |= {(each.name, first): make.samples(each.name, first) for found in self.along.values() for each in found}
         scorers = {name: node for name, node in self.judges.items() if issubclass(node.judge.component, ScoringJudge)}
         scores = {
-            (name, *where): self._scores(node, *where, answers)
+            (name, *where): make.scores(node, *where, answers)
             for name, node in {**scorers, **self._audited(scorers)}.items()
             for where, answers in samples.items()
         }
-        judgements = {
-            (name, candidate, baseline, suite): self._judgements(node, candidate, baseline, suite, samples, scores)
-            for name, node in self.judges.items()
-            for candidate, baseline in self.compared
-            for suite in self.suites
-        }
-        references = {name: self._reference(node) for name, node in scorers.items()} if self.models else {}
-        pairs = {
-            (model, name): keep_pairs(self.run, model, name, suite.preferences, suite.preferences_fingerprint)
-            for name, suite in self.suites.items()
-            for model in self.trainings.reward_models()
-            if model in self.run.artifacts and suite.preferences
-        }
-        likelihoods = {
-            (model, name): self._likelihoods(model, name)
-            for name, suite in self.suites.items()
-            for model in self.answering
-            if "likelihoods" in self.scopes and suite.preferences and model in self.run.artifacts
-        }
-        harm = {
-            (name, *where): self._harm(node, *where, answers)
-            for name, node in self.harm.items()
-            for where, answers in samples.items()
-            if "harm" in self.scopes and where[0] in self.answering
-        }
-        evidence = (samples, scores, judgements, references, pairs, likelihoods, harm)
-        canary = self._canaries(samples) if self.comparisons else {}
-        keys = [each.key for found in (*evidence, canary) for each in found.values() if each]
-        return self._estimates(keys, canary, *evidence)
+        sides = [samples[model, first] for pair in self.comparisons[:1] for model in pair]
+        return Recorded(
+            samples,
+            scores,
+            judgements={
+                (name, candidate, baseline, suite): make.judgements(node, candidate, baseline, suite, samples, scores)
+                for name, node in self.judges.items()
+                for candidate, baseline in self.compared
+                for suite in self.suites
+            },
+            references={name: make.reference(node) for name, node in scorers.items()} if self.models else {},
+            pairs={
+                (model, name): keep_pairs(self.run, model, name, suite.preferences, suite.preferences_fingerprint)
+                for name, suite in self.suites.items()
+                for model in self.trainings.reward_models()
+                if model in self.run.artifacts and suite.preferences
+            },
+            likelihoods={
+                (model, name): make.likelihoods(model, name)
+                for name, suite in self.suites.items()
+                for model in self.answering
+                if "likelihoods" in self.scopes and suite.preferences and model in self.run.artifacts
+            },
+            harm={
+                (name, *where): make.harm(node, *where, answers)
+                for name, node in self.harm.items()
+                for where, answers in samples.items()
+                if "harm" in self.scopes and where[0] in self.answering
+            },
+            canaries={name: make.canaries(node, first, sides) for name, node in self.judges.items()} if sides else {},
+        )
 
     def _answers(self, model: str) -> bool:
         """Whether there are answers of a model: its stage, or those that make the best of n, did finish."""
@@ -148,205 +148,17 @@ class Evaluation:
             if name in self.run.artifacts and name not in used | set(scorers) and (known_truth or name in rewards)
         }
 
-    # --- records ----------------------------------------------------------------------------------------------------------
-
-    def _samples(self, model: str, suite: str) -> Kept[Sample]:
-        best = self.run.graph.best_of_n.get(model)
-        artifact, loaded = self.artifacts[best.model if best else model], self.suites[suite]
-        options = self.plan.generate
-        backend = self.run.registry.entries["backend", options.backend]
-        identity = {
-            "backend": backend.identity(),
-            "model": artifact.key,
-            "reference": artifact.reference.key if artifact.reference else None,
-            "suite": loaded.fingerprint,
-            "options": options.model_dump(mode="json"),
-            "seed": self.seed,
-            "compute": compute_identity(self.run.compute),
-        }
-        if best is not None:
-            max_length = self.run.graph.stages[best.reward].config.max_length
-            identity["best"] = {"n": best.n, "reward": self.artifacts[best.reward].key, "max_length": max_length}
-
-        def build() -> list[Sample]:
-            from .steps import best_of_n, sample_answers
-
-            if best is not None:
-                reward = self.artifacts[best.reward]
-                rest = (loaded, backend.component(), options, self.seed, self.run.compute)
-                return best_of_n(model, artifact, reward, max_length, best.n, *rest)
-            return sample_answers(artifact, loaded, backend.component(), options, self.seed, self.run.compute)
-
-        return keep(self.run, ("samples", model, suite), identity, build, Sample)
-
-    def _likelihoods(self, model: str, suite: str) -> Kept[Likelihood]:
-        artifact, loaded = self.run.artifacts[model], self.suites[suite]
-
-        def build() -> list[Likelihood]:
-            from .steps import chosen_likelihoods
-
-            return chosen_likelihoods(artifact, loaded, self.run.compute)
-
-        identity = {
-            "model": artifact.key,
-            "suite": loaded.fingerprint,
-            "rows": loaded.preferences_fingerprint,
-            "compute": compute_identity(self.run.compute),
-        }
-        return keep(self.run, ("likelihoods", model, suite), identity, build, Likelihood)
-
-    def _judge(self, node: JudgeNode) -> tuple[Any, dict[str, Artifact], dict[str, Any]]:
-        """A judge, its models, and what a key says of both."""
-        models = {option: self.run.artifacts[name] for option, name in node.models.items()}
-        folder = self.run.graph.document.folder
-        identity = {**judge_identity(node, models, folder), "compute": compute_identity(self.run.compute)}
-        return self._judging.setdefault(node.name, node.judge.component()), models, identity
-
-    def _scores(self, node: JudgeNode, model: str, suite: str, samples: Kept[Sample]) -> Kept[Score]:
-        judge, models, identity = self._judge(node)
-        context, replies = self.run.judge_context(node.name, suite)
-
-        def build() -> Iterable[Score]:
-            from .steps import score_samples
-
-            return score_samples(node.name, judge, node.config, models, samples.records, context)
-
-        parts = ("scores", node.name, model, suite)
-        return keep(self.run, parts, {**identity, "samples": samples.key}, build, Score, replies)
-
-    def _harm(self, node: JudgeNode, model: str, suite: str, samples: Kept[Sample]) -> Kept[Score]:
-        """Scores of the answers to unsafe prompts; nobody is asked how harmful the others are."""
-        judge, models, identity = self._judge(node)
-        context, replies = self.run.judge_context(node.name, suite)
-        unsafe = {row.id for row in self.suites[suite].rows if row.expect == "refuse"}
-
-        def build() -> Iterable[Score]:
-            from .steps import score_samples
-
-            asked = [each for each in samples.records if each.prompt_id in unsafe]
-            return score_samples(node.name, judge, node.config, models, asked, context) if asked else []
-
-        parts = ("harm", node.name, model, suite)
-        return keep(self.run, parts, {**identity, "samples": samples.key}, build, Score, replies)
-
-    def _judgements(
-        self,
-        node: JudgeNode,
-        candidate: str,
-        baseline: str,
-        suite: str,
-        samples: Mapping[tuple[str, str], Kept[Sample]],
-        scores: Mapping[tuple[str, str, str], Kept[Score]],
-    ) -> Kept[Judgement]:
-        mine, others = samples[candidate, suite], samples[baseline, suite]
-        judge, models, identity = self._judge(node)
-        context, replies = self.run.judge_context(node.name, suite)
-
-        def build() -> Iterable[Judgement]:
-            from .steps import judge_samples, judgements_from_scores, share_scores
-
-            if not isinstance(judge, ScoringJudge):
-                return judge_samples(node.name, judge, node.config, models, mine.records, others.records, context)
-            lengths = {
-                each[0].model: {row.prompt_id: len(row.answer) for row in each} for each in (mine.records, others.records)
-            }
-            ours, theirs = (scores[node.name, model, suite] for model in (candidate, baseline))
-            shared = share_scores(ours.records, theirs.records, mine.records, others.records)
-            made = judgements_from_scores(shared, theirs.records, lengths, temperature)
-            return Records(made, ours.final and theirs.final)
-
-        parts = ("judgements", node.name, f"{candidate}--{baseline}", suite)
-        temperature = self._temperature(node)
-        softened = {} if temperature is None else {"temperature": repr(temperature)}
-        return keep(self.run, parts, {**identity, "samples": [mine.key, others.key], **softened}, build, Judgement, replies)
-
-    def _temperature(self, node: JudgeNode) -> float | None:
-        """The temperature of a scoring judge's soft preferences; None where they are hard.
-
-        One that is to be fitted comes from its reward model's scores of the pairs that it was validated on.
-        """
-        judge, _, _ = self._judge(node)
-        wanted = judge.softness(node.config) if isinstance(judge, ScoringJudge) else None
-        if wanted != "fit":
-            return wanted
-        import numpy as np
-
-        from .. import stats
-
-        (model,) = node.models.values()
-        reference = held_out(self.run.graph, node)
-        assert reference is not None  # the plan was checked
-        data = self.run.data.get(reference)
-        preferences = [row for row in data.rows if isinstance(row, Preference)]
-        pairs = keep_pairs(self.run, model, reference, preferences, data.fingerprint)
-        if not pairs.records:
-            raise StageError(f"judge {node.name!r}: no pair of {reference} fits into {model!r}; it has no temperature")
-        return stats.fit_temperature(np.array([each.chosen_score - each.rejected_score for each in pairs.records]))
-
-    def _reference(self, node: JudgeNode) -> Kept[Score] | None:
-        """A scoring judge's scores of answers that people chose; not asked of one whose scores mean something anyway."""
-        if node.judge.component.scale is not None:
-            return None
-        reference = self.plan.reference or next(
-            (slots["valid"] for stage in self.run.graph.stages.values() if "valid" in (slots := stage.slots)), None
-        )
-        if reference is None:
-            return None
-        rows = [row for row in self.run.data.get(reference).rows if isinstance(row, Preference)]
-        judge, models, identity = self._judge(node)
-        context, _ = self.run.judge_context(node.name)
-
-        def build() -> list[Score]:
-            from .steps import chosen_scores
-
-            return chosen_scores(node.name, reference, judge, node.config, models, rows, context)
-
-        identity = {**identity, "rows": self.run.data.get(reference).fingerprint}
-        return keep(self.run, ("scores", node.name, "chosen", reference), identity, build, Score)
-
-    # --- the judges -------------------------------------------------------------------------------------------------------
-
-    def _canaries(self, samples: Mapping[tuple[str, str], Kept[Sample]]) -> dict[str, Kept[Judgement]]:
-        """Every judge's preferences in comparisons whose outcome is known, on prompts of the first suite."""
-        name, suite = next(iter(self.suites.items()))
-        sides = [samples[model, name] for model in self.comparisons[0]]
-
-        def kept(node: JudgeNode) -> Kept[Judgement]:
-            judge, models, identity = self._judge(node)
-            context, replies = self.run.judge_context(node.name, name)
-            temperature = self._temperature(node)
-
-            def build() -> Iterable[Judgement]:
-                pairs = list(canaries(suite, *(side.records for side in sides)))
-                return judge_canaries(node.name, judge, node.config, models, pairs, context, temperature)
-
-            rows = [suite.fingerprint, suite.preferences_fingerprint, *(side.key for side in sides)]
-            softened = {} if temperature is None else {"temperature": repr(temperature)}
-            source = {"canaries": source_hash("harness.evaluation.canaries")}
-            return keep(
-                self.run,
-                ("audit", node.name, "canaries"),
-                {**identity, "rows": rows, **softened, **source},
-                build,
-                Judgement,
-                replies,
-            )
-
-        return {judge: kept(node) for judge, node in self.judges.items()}
-
-    def _audit(
-        self, judgements: Mapping[tuple[str, str, str, str], Kept[Judgement]], canaries: Mapping[str, Kept[Judgement]]
-    ) -> Iterator[Estimate | str]:
-        """What the judgements show of the judges themselves."""
-        if not canaries:
+    def _audit(self, recorded: Recorded) -> Iterator[Estimate | str]:
+        """What the judgements show of the judges themselves; with several training seeds, those of the first."""
+        if not recorded.canaries:
             return
         by_judge: dict[tuple[str, str], list[Judgement]] = {}
-        for (judge, *pair, suite), kept in judgements.items():
+        for (judge, *pair, suite), kept in recorded.judgements.items():
             if tuple(pair) in self.comparisons:
                 by_judge.setdefault((judge, suite), []).extend(kept.records)
         evidence = AuditEvidence(
             judgements=by_judge,
-            canaries={judge: kept.records for judge, kept in canaries.items()},
+            canaries={judge: kept.records for judge, kept in recorded.canaries.items()},
             roots={name: {row.id: row.root or row.id for row in suite.rows} for name, suite in self.suites.items()},
             people=self._people(),
             **self._families(),
@@ -367,11 +179,11 @@ class Evaluation:
 
     # --- estimates --------------------------------------------------------------------------------------------------------
 
-    def _estimates(self, keys: Sequence[str], canaries: Mapping[str, Kept[Judgement]], *evidence: Any) -> list[Estimate]:
+    def _estimates(self, recorded: Recorded) -> list[Estimate]:
         run, metrics = self.run, self.run.graph.metrics
         identity = {
             "what": "estimates",
-            "records": keys,
+            "records": recorded.keys(),
             "metrics": [[node.metric.identity(), [each.name for each in node.measures]] for node in metrics],
             # A metric's source does not cover the labelled cases that it ships as data.
             "instruments": digest_rows(each for node in metrics for each in node.metric.component().validate()),
@@ -387,15 +199,15 @@ class Evaluation:
         }
 
         def build(work: Workspace) -> None:
-            observations = list(self._observations(*evidence))
+            observations = list(self._observations(recorded))
             write_records(work.output / "observations.jsonl", observations)
             measures = {m.name: (m, node.metric.component.scope) for node in metrics for m in node.measures}
             options = (measures, self.plan.baseline, self.plan.bootstrap, self.seed)
             made = [
                 *adjusted(make_estimates(observations, *options), measures),
-                *self._agreement(evidence[1]),
-                *self._turning_points(*evidence[:2]),
-                *self._audit(evidence[2], canaries),
+                *self._agreement(recorded.scores),
+                *self._turning_points(recorded),
+                *self._audit(recorded),
             ]
             estimates = [each.model_dump() for each in made if isinstance(each, Estimate)]
             skipped = [each for each in made if isinstance(each, str)]
@@ -429,19 +241,11 @@ class Evaluation:
         trained = [each for each in observations if split(each.model)[1] is None]
         return slice_estimates(trained, rows, self.plan.slices, measures, *options)
 
-    def _observations(
-        self,
-        samples: Mapping[tuple[str, str], Kept[Sample]],
-        scores: Mapping[tuple[str, str, str], Kept[Score]],
-        judgements: Mapping[tuple[str, str, str, str], Kept[Judgement]],
-        references: Mapping[str, Kept[Score] | None],
-        pairs: Mapping[tuple[str, str], Kept[PairScore]],
-        likelihoods: Mapping[tuple[str, str], Kept[Likelihood]],
-        harm: Mapping[tuple[str, str, str], Kept[Score]],
-    ) -> Iterator[Observation]:
+    def _observations(self, recorded: Recorded) -> Iterator[Observation]:
         """What each metric sees in the evidence of its scope."""
         rows = {name: {row.id: row for row in suite.rows} for name, suite in self.suites.items()}
-        base = self.trainings.baseline
+        base, samples, scores = self.trainings.baseline, recorded.samples, recorded.scores
+        harm, likelihoods = recorded.harm, recorded.likelihoods
 
         def answers(model: str, suite: str, baseline: str | None = None) -> Evidence:
             baseline = baseline or base(model)
@@ -468,12 +272,12 @@ class Evaluation:
                         scale=self._scale(judge),
                         reference_scores=[row.score for row in kept.records if row.score is not None] if kept else (),
                     )
-                    for judge, model, suite, kept in self._scored(samples, references)
+                    for judge, model, suite, kept in self._scored(recorded)
                 )
             elif scope == "judgements":
                 found = (
                     replace(answers(candidate, suite, baseline), judge=judge, baseline=baseline, judgements=kept.records)
-                    for (judge, candidate, baseline, suite), kept in judgements.items()
+                    for (judge, candidate, baseline, suite), kept in recorded.judgements.items()
                 )
             elif scope == "harm":
                 found = (
@@ -496,14 +300,15 @@ class Evaluation:
                     for (model, suite), kept in likelihoods.items()
                 )
             else:
-                found = (Evidence(model, suite, rows[suite], pairs=kept.records) for (model, suite), kept in pairs.items())
+                found = (
+                    Evidence(model, suite, rows[suite], pairs=kept.records)
+                    for (model, suite), kept in recorded.pairs.items()
+                )
             yield from map(self.trainings.of_plan, observe(node, found))
 
-    def _scored(
-        self, samples: Mapping[tuple[str, str], Kept[Sample]], references: Mapping[str, Kept[Score] | None]
-    ) -> Iterator[tuple[str, str, str, Kept[Score] | None]]:
+    def _scored(self, recorded: Recorded) -> Iterator[tuple[str, str, str, Kept[Score] | None]]:
         """Scorer, model, suite and reference scores: of every judge that scores, and of what a watched stage learned from."""
-        for (judge, kept), (model, suite) in itertools.product(references.items(), samples):
+        for (judge, kept), (model, suite) in itertools.product(recorded.references.items(), recorded.samples):
             yield judge, model, suite, kept
         first = next(iter(self.suites))
         watched = self.run.graph.watched()
@@ -537,21 +342,19 @@ class Evaluation:
                     ]
                     yield from agreement(scorer, truth, suite, both, self.plan.bootstrap, self.seed)
 
-    def _turning_points(
-        self, samples: Mapping[tuple[str, str], Kept[Sample]], scores: Mapping[tuple[str, str, str], Kept[Score]]
-    ) -> Iterator[Estimate | str]:
+    def _turning_points(self, recorded: Recorded) -> Iterator[Estimate | str]:
         """Where each scorer likes a stage's policies best, over those that were kept along its training."""
         suite = next(iter(self.suites))
         roots = {row.id: row.root or row.id for row in self.suites[suite].rows}
         for stage in self.along:
             policies = self._policies(stage)
-            for scorer in dict.fromkeys(name for name, _, _ in scores):
+            for scorer in dict.fromkeys(name for name, _, _ in recorded.scores):
                 found = Along(
                     stage,
                     suite,
                     scorer,
-                    [samples[name, suite].records for name in policies],
-                    [scores[scorer, name, suite].records for name in policies],
+                    [recorded.samples[name, suite].records for name in policies],
+                    [recorded.scores[scorer, name, suite].records for name in policies],
                     from_start=policies[0] == self.plan.baseline,
                 )
                 yield from turning_point(found, roots, self.plan.bootstrap, self.seed)
