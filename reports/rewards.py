@@ -25,6 +25,7 @@ _MEASURES = {
     "nll": "Negative log-likelihood",
     "brier": "Brier score",
     "ece": "Expected calibration error",
+    "margin-length": "Correlation of margin and length",
 }
 
 

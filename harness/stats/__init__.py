@@ -24,7 +24,7 @@ from .bootstrap import bca, percentile
 from .bradley_terry import bradley_terry
 from .clusters import Clusters, TooFewPrompts, copies_size, effective_size, standard_error
 from .estimates import estimate, estimate_columns, paired_difference
-from .fitted import expected_calibration_error, pearson, spearman
+from .fitted import expected_calibration_error, pearson, pearson_of_pairs, spearman
 from .intervals import Interval
 from .length_control import Anchor, anchored, length_control_gap, length_controlled_win_rate, lengths_overlap
 from .means import student_t
@@ -88,6 +88,7 @@ __all__ = [
     "paired_difference",
     "pairwise_differences",
     "pearson",
+    "pearson_of_pairs",
     "percentile",
     "preference_probability",
     "prompts_needed",

@@ -36,6 +36,17 @@ def pearson(x: Floats, y: Floats) -> Floats:
         return np.asarray(np.where(scale > 0, (x * y).sum(axis=-1) / scale, np.nan))
 
 
+def pearson_of_pairs(x: Floats, y: Floats) -> Floats:
+    """Pearson's correlation of two differences between the members of pairs: (..., n) and (..., n) -> (...).
+
+    Σxy / √(Σx² Σy²), which is Pearson's correlation over both orders of every pair: which member comes first has no part in
+    it. NaN where a column is all 0.
+    """
+    scale = np.sqrt(np.square(x).sum(axis=-1) * np.square(y).sum(axis=-1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(scale > 0, (x * y).sum(axis=-1) / scale, np.nan))
+
+
 def spearman(x: Floats, y: Floats) -> Floats:
     """Spearman's rank correlation: (..., n) and (..., n) -> (...). Ties share their mean rank; a constant is NaN."""
     from scipy import stats

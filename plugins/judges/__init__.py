@@ -9,7 +9,7 @@ import harness
 def harness_judges() -> list[type[harness.Judge]]:
     from .llm import Llm
     from .reward_model import RewardModelJudge
-    from .rubric import Rubric
+    from .rubric import Rubric, StrongReject
     from .toy_truth import ToyTruth
 
-    return [Llm, RewardModelJudge, Rubric, ToyTruth]
+    return [Llm, RewardModelJudge, Rubric, StrongReject, ToyTruth]

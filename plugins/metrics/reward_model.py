@@ -19,6 +19,13 @@ def calibration_error(signed: np.ndarray) -> np.ndarray:
     return stats.signed_calibration_error(signed)
 
 
+def margin_length(margins: np.ndarray, differences: np.ndarray) -> np.ndarray:
+    """`harness.stats.pearson_of_pairs`, imported when it is computed."""
+    from harness import stats
+
+    return stats.pearson_of_pairs(margins, differences)
+
+
 class Accuracy(Metric):
     """Agreement of a reward model with the people who chose, on pairs that it was not trained on.
 
@@ -26,7 +33,8 @@ class Accuracy(Metric):
     a rule which looks at nothing but the lengths in characters; what remains above the better rule is not length.
     `accuracy-ceiling` is what the true preference probabilities allow the best of models, where they are known. `nll` and
     `brier` score sigmoid(margin), the Bradley-Terry probability of the observed choice; `ece` is the expected
-    calibration error of the confidence that this gives the higher score.
+    calibration error of the confidence that this gives the higher score. `margin-length` is the correlation of the margin
+    with the difference in length, in characters, over both orders of each pair: above 0 the model prefers longer answers.
     """
 
     name = "accuracy"
@@ -39,11 +47,13 @@ class Accuracy(Metric):
         Measure(name="nll", unit="nats per pair", better="lower", compare=False),
         Measure(name="brier", unit="squared error", better="lower", compare=False),
         Measure(name="ece", unit="probability", better="lower", compare=False, statistic=calibration_error),
+        Measure(name="margin-length", unit="correlation", compare=False, statistic=margin_length),
     )
 
     def observe(self, evidence: Evidence, config: Any) -> Iterator[Observation]:
         """Every value of each pair; the ceiling only of pairs whose probability is known."""
         values = _values(evidence.pairs)
+        lengths = [float(len(pair.chosen) - len(pair.rejected)) for pair in evidence.pairs]
         for place, pair in enumerate(evidence.pairs):
             for measure, (value, baseline) in values.items():
                 if math.isfinite(value[place]):
@@ -55,6 +65,7 @@ class Accuracy(Metric):
                         metric=measure,
                         value=float(value[place]),
                         baseline_value=None if baseline is None else float(baseline[place]),
+                        covariates=(lengths[place],) if measure == "margin-length" else (),
                     )
 
 
@@ -76,6 +87,7 @@ def _values(pairs: Sequence[PairScore]) -> dict[str, tuple[np.ndarray, np.ndarra
         "nll": (stats.negative_log_likelihood(margins), None),
         "brier": (stats.brier(margins), None),
         "ece": (stats.signed_confidence(margins), None),
+        "margin-length": (margins, None),
     }
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from harness_plugins import metrics
 from harness_plugins.metrics.answered_win_rate import AnsweredWinRate
@@ -450,6 +451,18 @@ def test_accuracy_beside_the_length_rules() -> None:
     assert result["accuracy-vs-shorter"] == {"right": (1.0, 0.0), "wrong": (0.0, 1.0), "tie": (0.5, 0.5)}
     assert {each.root for each in Accuracy().observe(given, None)} == {"root-right", "root-wrong", "root-tie"}
     assert "accuracy-ceiling" not in result
+
+
+def test_length_bias_is_of_margins_and_lengths_whichever_answer_was_chosen() -> None:
+    pairs = [pair("a", 2.0, 0.0, ("long", "no")), pair("b", 0.0, 2.0, ("no", "long")), pair("c", 1.0, 1.0, ("abc", "xyz"))]
+    found = [
+        each for each in Accuracy().observe(evidence([], "reward", pairs=pairs), None) if each.metric == "margin-length"
+    ]
+    assert [(each.value, each.covariates) for each in found] == [(2.0, (2.0,)), (-2.0, (-2.0,)), (0.0, (0.0,))]
+    (measure,) = [each for each in Accuracy.measures if each.name == "margin-length"]
+    assert measure.statistic is not None
+    values, lengths = (np.array(each) for each in ((2.0, -2.0, 0.0), (2.0, -2.0, 0.0)))
+    assert measure.statistic(values, lengths) == pytest.approx(1.0)
 
 
 def test_the_ceiling_is_the_better_of_both_choices() -> None:

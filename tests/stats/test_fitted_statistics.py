@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.stats import expected_calibration_error, pearson, spearman
+from harness.stats import expected_calibration_error, pearson, pearson_of_pairs, spearman
 
 
 def test_calibration_error_by_hand() -> None:
@@ -46,3 +46,14 @@ def test_correlations_agree_with_scipy_over_leading_axes() -> None:
 
 def test_a_constant_has_no_correlation() -> None:
     assert np.isnan(spearman(np.ones(5), np.arange(5.0)))
+
+
+def test_the_correlation_of_pairs_is_pearsons_over_both_orders() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(1, 1, 50), rng.normal(-1, 2, 50)
+    assert pearson_of_pairs(x, y) == pytest.approx(pearson(np.append(x, -x), np.append(y, -y)))
+    assert pearson_of_pairs(np.array([1.0, 2.0]), np.array([2.0, 4.0])) == pytest.approx(1.0)
+    assert pearson_of_pairs(np.array([[1.0, 2.0], [3.0, 0.0]]), np.array([[2.0, -1.0], [-1.0, 5.0]])) == pytest.approx(
+        [0.0, -1 / 26**0.5]
+    )
+    assert np.isnan(pearson_of_pairs(np.array([1.0, 2.0]), np.zeros(2)))
