@@ -89,7 +89,17 @@ def token_values(
     hidden = model.base_model(
         input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
     ).last_hidden_state
-    return score_head(model)(hidden).squeeze(-1).float()
+    return scalars(model, hidden)
+
+
+def scalars(model: Model, hidden: torch.Tensor) -> torch.Tensor:
+    """The scalar head on hidden states: (..., H) → (...) fp32, computed in the precision of its weights under autocast, too.
+
+    In bf16 a score of 4 comes in steps of 1/32, and margins are differences of such.
+    """
+    with torch.autocast(hidden.device.type, enabled=False):
+        head = score_head(model)
+        return cast("torch.Tensor", head(hidden.to(head.weight.dtype)).squeeze(-1).float())
 
 
 def last_token_score(model: Model, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

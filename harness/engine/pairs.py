@@ -19,7 +19,7 @@ from ..components import Compute
 from .chat import TokenizedPair
 from .inference import cast_once, pass_tokens, run_batches
 from .likelihood import MAX_LOGITS, TokenSequence, answer_logits, chosen_logprobs, collate
-from .models import autocast, score_head, token_values
+from .models import autocast, scalars, token_values
 
 PROMPT, CHOSEN, REJECTED, PADDING = range(4)
 PROBE = ((5, 4, 7), (9, 1, 3), (2, 6, 6))
@@ -132,7 +132,7 @@ def pair_scores(
         batch = collate_pairs(pairs, pad_id, device)
         with autocast(compute):
             last = _hidden(model, batch).index_select(0, batch.ends)
-            scores = score_head(model)(last).squeeze(-1).float()
+            scores = scalars(model, last)
     else:
         rows = [[*row.prompt_ids, *row.answer_ids] for row in _separate(pairs)]
         width = max(map(len, rows))

@@ -248,3 +248,14 @@ def test_the_probe_leaves_the_model_as_it_was():
     choose_layout(model, pair_logprobs, 0, CPU, max_length=64)
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_scores_are_not_rounded_to_bf16(pairs):
+    """The head is read in fp32: bf16 would leave eight bits of a score, and margins are differences of scores."""
+    model, compute = make(LlamaForSequenceClassification, LlamaConfig(**LLAMA, num_labels=1)), Compute("cpu", "bf16", 1)
+    for layout in (SHARED, PADDED):
+        scores = torch.cat(pair_scores(model, pairs, layout, 0, compute))
+        assert scores.dtype == torch.float32
+        assert (scores != scores.bfloat16().float()).any()
+    read = read_all(pair_scores, model, pairs, SHARED, 0, compute)
+    assert (read != read.bfloat16().float()).any()

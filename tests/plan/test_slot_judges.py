@@ -96,7 +96,10 @@ def test_a_judge_that_only_compares_is_told_with_those_that_score(resolve: Calla
     (problem,) = caught.value.problems
     assert problem.path == "stages.ppo.reward.judge"
     assert problem.line == 6
-    assert problem.text == "'verbose' compares answers and scores none; judges that do are reward-model, rubric, strongreject, toy-truth"
+    assert (
+        problem.text
+        == "'verbose' compares answers and scores none; judges that do are reward-model, rubric, strongreject, toy-truth"
+    )
 
 
 def test_a_key_holds_the_judge_its_options_and_its_models(resolve: Callable[..., Graph]) -> None:
@@ -144,7 +147,12 @@ def test_the_schema_takes_a_name_or_a_judge_that_scores(resolve: Callable[..., G
     (ppo,) = [each for each in stages if each["title"] == "ppo"]
     name, *judges = ppo["properties"]["reward"]["anyOf"]
     assert name["type"] == "string"
-    assert [each["properties"]["judge"]["const"] for each in judges] == ["reward-model", "rubric", "strongreject", "toy-truth"]
+    assert [each["properties"]["judge"]["const"] for each in judges] == [
+        "reward-model",
+        "rubric",
+        "strongreject",
+        "toy-truth",
+    ]
     assert ppo["properties"]["init"]["type"] == "string"
 
 
