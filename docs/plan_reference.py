@@ -73,6 +73,13 @@ SWEEP = """\
 
 Maps options of stages to lists of values: `sweep: {dpo.beta: [0.05, 0.1]}` replaces the stage `dpo` by `dpo-beta-0.05` and
 `dpo-beta-0.1`. Several keys are crossed; stages that build on a swept one, and lists of candidates, expand with it.
+
+## seeds
+
+`seeds: [1, 2, 3]` trains every stage once with each seed: `dpo` with the first, `dpo-seed-2` and `dpo-seed-3` with the others, each on
+what its own seed trained. Candidates, gates and judges keep the plan's names: estimates are over all seeds, and judges use the
+first seed's models. `seed` still draws the splits, the answers and the bootstrap. What the intervals then cover:
+[Training seeds](statistics.md#training-seeds).
 """
 GATES = """\
 ## gates
