@@ -22,7 +22,14 @@ pytestmark = pytest.mark.torch
 
 
 def start(folder: Path, plan: str = "plan.yaml") -> subprocess.Popen[str]:
-    return subprocess.Popen(command("run", plan, "--out", "run"), cwd=folder, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command("run", plan, "--out", "run"), cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
+
+
+def heed_interrupts() -> None:
+    """Undo what a shell does to its background jobs, which inherit that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
