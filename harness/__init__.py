@@ -139,4 +139,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'harness' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name], __name__), name)
+    found = getattr(importlib.import_module(_HOME[name], __name__), name)
+    globals()[name] = found  # so that Python asks here once for each name
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -103,13 +104,15 @@ def write_prompt(rng: Random, subject: Subject) -> str:
     return rng.choice(FRAMES[subject.kind]).format(f"{ask} {circumstance}" if circumstance else ask)
 
 
+OPENERS, CLOSINGS = (POLITE_OPENERS, (), RUDE_OPENERS), (POLITE_CLOSINGS, (), RUDE_CLOSINGS)
+MANNERS = tuple(itertools.accumulate((0.4, 0.25, 0.35)))
+"""How often an answer is polite, or at most neither, and so on."""
+
+
 def write_answer(rng: Random, subject: Subject) -> str:
     """An answer of mixed quality to a question about a subject, without regard to what was asked of it."""
-    manners = (0.4, 0.25, 0.35)
-    opener, closing = (
-        rng.choices((polite, (), rude), manners)[0]
-        for polite, rude in ((POLITE_OPENERS, RUDE_OPENERS), (POLITE_CLOSINGS, RUDE_CLOSINGS))
-    )
+    opener = rng.choices(OPENERS, cum_weights=MANNERS)[0]
+    closing = rng.choices(CLOSINGS, cum_weights=MANNERS)[0]
     parts = [*_one(rng, opener), *_body(rng, subject), *_one(rng, closing)]
     return " ".join(parts)
 
