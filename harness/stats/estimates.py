@@ -188,7 +188,7 @@ def _estimate(
     clusters = Clusters.of(roots)
     try:
         if len(set(seeds)) > 1:
-            interval: Interval = _over_seeds(columns, roots, seeds, statistic, rate, null, bootstrap)
+            interval: Interval = _over_seeds(columns, roots, seeds, statistic, rate, null, bootstrap, names["metric"])
         else:
             interval = _interval(columns, clusters, statistic, rate, bootstrap)
     except TooFewPrompts as error:
@@ -224,8 +224,12 @@ def _over_seeds(
     rate: Literal["rate", "difference"] | None,
     null: float | None,
     bootstrap: Bootstrap,
+    metric: str,
 ) -> CrossedInterval:
     """The interval over training seeds and prompts, from the seed of each observation."""
+    # A fitted win rate is a rate, too: Wilson's limits keep it below 1.
+    if statistic is not None and metric.endswith("win-rate"):
+        rate = "rate"
     places: dict[int | None, list[int]] = {}
     for place, seed in enumerate(seeds):
         places.setdefault(seed, []).append(place)

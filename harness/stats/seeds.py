@@ -102,7 +102,7 @@ def _interval(
         make = rate_interval if rate == "rate" else rate_difference_interval
         alike = make(np.full(count, value), Clusters.of(range(count)), level)
         low, high, method = alike.low, alike.high, alike.method
-    elif rate == "rate" and error:
+    elif rate == "rate" and error and 0 < value < 1:
         z = NormalDist().inv_cdf((1 + level) / 2)
         size = value * (1 - value) * (z / (critical * error)) ** 2
         low, high = wilson(value * size, size, level)

@@ -137,6 +137,14 @@ def test_an_estimate_over_seeds_says_what_either_gives():
     assert (once.seeds, once.seed_error, once.prompt_error) == (None, None, None)
 
 
+def test_a_fitted_win_rate_stays_below_one():
+    table = np.array([[0.9, 1.0, 1.0, 0.8], [1.0, 1.0, 0.95, 1.0]])
+    measure = Measure("controlled-win-rate", "share of prompts", statistic=lambda column: column.mean(axis=-1))
+    found = estimate(observations(table, metric="controlled-win-rate"), measure)
+    assert 0 < found.low < found.value < found.high <= 1
+    assert found.method == "crossed-wilson"
+
+
 def test_a_difference_over_seeds_is_within_each_seed():
     found = estimate(observations(TABLE, others=TABLE - [[1.0], [2.0]]), Measure("length", "tokens"), baseline="sft")
     assert found.value == pytest.approx(1.5)
