@@ -75,9 +75,8 @@ def _against_baseline(facts: Facts, known: Mapping[str, Standing], model: str) -
     way = direction(estimate, 0.5)
     name, baseline = label(model), label(str(estimate.baseline))
     rate = percent(estimate.value, _decimals(estimate))
-    evidence = (
-        f"{interval_words(estimate, 0.5)}{_judged(estimate)} on `{estimate.suite}`, {count(estimate.clusters, 'prompt')}"
-    )
+    prompts = count(estimate.clusters, "prompt") + (f" and {estimate.seeds} training seeds" if estimate.seeds else "")
+    evidence = f"{interval_words(estimate, 0.5)}{_judged(estimate)} on `{estimate.suite}`, {prompts}"
     others = _other_judges(facts, known, estimate)
     against = [each for each in others if {way, direction(each, 0.5)} == {"better", "worse"}]
     if against:

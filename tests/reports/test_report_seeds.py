@@ -60,6 +60,7 @@ def test_a_row_has_each_seeds_value_and_both_errors_in_the_units_of_the_estimate
 
 def test_the_verdict_says_that_training_is_covered_and_names_the_test(seeded: RunFolder) -> None:
     found = verdict(read_facts(seeded))
+    assert "on `heldout`, 200 prompts and 2 training seeds" in found.claims[0].text
     assert "trained with 2 seeds" in found.notes[0]
     assert not any("trained once" in note for note in found.notes)
 
