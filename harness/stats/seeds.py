@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .clusters import Clusters, Floats, TooFewPrompts
+from .clusters import ROUNDING, Clusters, Floats, TooFewPrompts
 from .intervals import Interval, check_level, student
 from .rates import rate_difference_interval, rate_interval, wilson
 from .resampling import left_out
@@ -95,7 +95,9 @@ def _interval(
     crossed = student(level, freedom), math.sqrt(total / cells), freedom
     alone = student(level, count - 1), math.sqrt(ms_root / cells), count - 1.0
     critical, error, freedom = max(crossed, alone, key=lambda each: each[0] * each[1])
-    certain, method = not error, "crossed-t"
+    if certain := error <= ROUNDING * float(np.abs(table).max()):
+        error = 0.0
+    method = "crossed-t"
     low, high = value - critical * error, value + critical * error
     if certain and rate and value in (-1, 0, 1):
         # The seeds may be copies of one model.

@@ -98,6 +98,12 @@ def test_where_nothing_varies_the_seeds_may_be_copies(value, rate):
     assert found.standard_error is None
 
 
+def test_rounding_is_no_difference():
+    found = crossed(np.full((3, 7), 0.1), null=0.0)
+    assert (found.standard_error, found.method) == (0.0, "exact-constant")
+    assert found.p_value == pytest.approx(2 / 2**7)
+
+
 def test_the_interval_of_a_rate_stays_within_its_range():
     table = np.zeros((3, 25))
     table[0, 0] = table[1, 3] = 1
