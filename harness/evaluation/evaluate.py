@@ -54,7 +54,7 @@ class Evaluation:
         self.suites = {name: load_suite(name, each, run.data, folder, problem) for name, each in plan.suites.items()}
         self.trainings = Trainings(run.graph)
         answering = [name for name in self.trainings.models() if self._answers(name)]
-        self.answering = [name for name in answering if self.trainings.baseline(name) in answering]
+        self.answering = [name for name in answering if self._comparable(name, answering)]
         self.models = [name for name in run.graph.models() if name in self.answering]
         self.compared = [pair for pair in self.trainings.comparisons() if set(pair) <= set(self.answering)]
         self.comparisons = [pair for pair in run.graph.comparisons() if pair in self.compared]
@@ -123,6 +123,13 @@ class Evaluation:
         if best and lost:
             self.run.warn(f"{model!r} was left out: {lost[0]!r} did not finish")
         return not lost
+
+    def _comparable(self, model: str, answering: Sequence[str]) -> bool:
+        """Whether there are answers of the model's baseline, too; of the plan's own it is told elsewhere."""
+        baseline = self.trainings.baseline(model)
+        if baseline not in answering and baseline != self.plan.baseline:
+            self.run.warn(f"{model!r} was left out: its baseline {baseline!r} did not finish")
+        return baseline in answering
 
     def _ready(self, node: JudgeNode) -> bool:
         lost = [name for name in node.models.values() if name not in self.run.artifacts]

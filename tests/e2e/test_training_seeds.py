@@ -74,6 +74,17 @@ def test_models_are_compared_within_their_seed_by_the_first_seeds_referee(seeded
     assert run.lock()["judges"]["referee"]["models"] == {"model": "referee"}
 
 
+def test_a_difference_is_from_the_baseline_of_the_same_seed(seeded: Path) -> None:
+    run = RunFolder(seeded / "run")
+    lengths = {(model, row.prompt_id): len(row.answer) for (model, _), rows in run.samples().items() for row in rows}
+    found = [each for each in run.observations() if each.metric == "length" and each.training_seed == 5]
+    assert {each.model for each in found} == {"sft", "dpo", "ppo"}
+    for each in found:
+        assert each.value == lengths[f"{each.model}-seed-5", each.prompt_id]
+        of_baseline = None if each.model == "sft" else lengths["sft-seed-5", each.prompt_id]
+        assert each.baseline_value == of_baseline
+
+
 def test_health_judges_each_training_by_its_own_seed(seeded: Path) -> None:
     checked = RunFolder(seeded / "run").health_checked()
     assert set(checked) >= {"reward", "reward-seed-5", "dpo", "dpo-seed-5"}

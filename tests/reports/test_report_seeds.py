@@ -14,7 +14,7 @@ from harness_reports.seeds import training_seeds
 from harness_reports.verdict import verdict
 from harness_reports.view import build_view
 
-from harness.records import Estimate, SeedEstimate, write_json
+from harness.records import Estimate, Observation, SeedEstimate, write_json, write_records
 from harness.rundir import RunFolder
 
 MakeRun = Callable[..., RunFolder]
@@ -72,6 +72,19 @@ def test_a_copy_is_in_the_cost_table_and_in_no_other(seeded: RunFolder) -> None:
     assert "dpo-seed-5" not in {each.stage for each in view.methods}
     assert "dpo-seed-5" not in {each.curves.stage for each in view.trained}
     assert "<h2>Training seeds</h2>" in render(view)
+
+
+def test_answers_and_what_was_observed_of_them_are_the_first_seeds(seeded: RunFolder) -> None:
+    rows = [
+        Observation(prompt_id="1", root="1", suite="heldout", model="dpo", metric="length", training_seed=seed, value=seed)
+        for seed in (3, 5)
+    ]
+    write_records(seeded.path / "observations.jsonl", rows)
+    samples = read_facts(seeded).samples["dpo", "heldout"]
+    write_records(seeded.path / "samples" / "dpo-seed-5" / "heldout.jsonl", samples)
+    facts = read_facts(seeded)
+    assert [each.training_seed for each in facts.observations] == [3]
+    assert not any(model == "dpo-seed-5" for model, _ in facts.samples)
 
 
 def test_without_seeds_there_is_no_section(make_run: MakeRun) -> None:

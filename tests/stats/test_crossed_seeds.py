@@ -84,6 +84,14 @@ def test_a_fitted_statistic_has_the_pseudo_values_of_the_jackknife():
     )
 
 
+def test_a_root_that_one_seed_lacks_counts_alike_for_a_mean_and_for_its_jackknife():
+    samples, roots = [np.array([[1.0, 2.0, 6.0]]), np.array([[4.0, 8.0]])], [["a", "b", "c"], ["a", "c"]]
+    as_mean = crossed_interval(samples, roots)
+    as_fitted = crossed_interval(samples, roots, lambda column: column.mean(axis=-1))
+    assert as_fitted.prompt_error == pytest.approx(as_mean.prompt_error)
+    assert (as_fitted.low, as_fitted.high) == pytest.approx((as_mean.low, as_mean.high))
+
+
 def test_a_fitted_statistic_keeps_its_own_value():
     table = np.random.default_rng(0).normal(size=(2, 9))
     found = crossed(table, statistic=lambda column: column.var(axis=-1))
