@@ -24,7 +24,7 @@ SEEDS = (
 )
 SCOPE = (
     "Intervals cover the choice of prompts, not training: each model was trained once, and training it again with another "
-    "seed may move these numbers by more than their intervals."
+    "seed may move these numbers by more than their intervals. `seeds: [1, 2, 3]` in the plan measures by how much."
 )
 
 

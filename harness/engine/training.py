@@ -73,7 +73,7 @@ def train(
     keep_freed_memory()
     if config.lora is not None:
         add_lora(model, config.lora, context.seed)
-    _apply_arguments(model, config.args)
+    apply_arguments(model, config.args)
     parameters = trainable_parameters(model)
     total, size = rows_to_take(config, len(objective.lengths)), _step_size(config)
     steps = math.ceil(total / size)
@@ -180,8 +180,8 @@ def _resume(
     return step, state["tokens"], state["window"]
 
 
-def _apply_arguments(model: Any, args: Mapping[str, Any]) -> None:
-    """What `args` says of the model: trade computing for memory, or compile it."""
+def apply_arguments(model: Any, args: Mapping[str, Any]) -> None:
+    """What `args` says of the model: trade computing for memory (in training mode, that is), or compile it."""
     if args.get("activation_checkpointing"):
         model.activation_checkpointing_enable(args.get("activation_checkpointing_kwargs"))
     if args.get("torch_compile"):

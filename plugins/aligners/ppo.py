@@ -51,7 +51,7 @@ class PPOConfig(harness.TrainingConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> PPOConfig:
-        if unread := sorted(name for name in self.args if name.startswith(("activation_checkpointing", "torch_compile"))):
+        if unread := sorted(name for name in self.args if name.startswith("torch_compile")):
             raise ValueError(f"args: ppo does not read {unread[0]}; leave it out")
         if self.gradient_accumulation_steps != 1:
             raise ValueError(

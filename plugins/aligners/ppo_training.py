@@ -72,7 +72,7 @@ from harness.engine.rollouts import (
     repeated_answers,
 )
 from harness.engine.score import score_sequences
-from harness.engine.training import MAX_TOKENS, OVERHEAD
+from harness.engine.training import MAX_TOKENS, OVERHEAD, apply_arguments
 from harness.engine.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -116,6 +116,9 @@ class PPOTraining:
             add_lora(self.policy, config.lora, derived_seed(context.seed, "policy"))
             if not self.shared:
                 add_lora(self.critic, config.lora, derived_seed(context.seed, "critic"))
+        self.learned = [self.policy] if self.shared else [self.policy, self.critic]
+        for model in self.learned:
+            apply_arguments(model, config.args)
         self.pad_id: int = self.tokenizer.pad_token_id
         self.stop = stop_ids(self.tokenizer, self.policy)
         # In fp32 the sampler's log-probabilities are those of the update's pass, to rounding. In bf16 they are not: a pass
@@ -237,6 +240,9 @@ class PPOTraining:
         """Several passes over the rollout in fresh random minibatches; the mean of what they measured."""
         generator = torch.Generator().manual_seed(derived_seed(self.context.seed, "shuffle", step))
         history: list[dict[str, float]] = []
+        # Layers are computed again, where activation checkpointing is on, in training mode only. No dropout comes with it.
+        for model in self.learned:
+            model.train()
         for _ in range(self.config.num_ppo_epochs):
             order = torch.randperm(len(rollout.sequences), generator=generator)
             epoch = [
@@ -246,6 +252,8 @@ class PPOTraining:
             drift = sum(part["approx_kl"] for part in epoch) / len(epoch)
             if self.config.early_stop_kl is not None and drift > self.config.early_stop_kl:
                 break
+        for model in self.learned:
+            model.eval()
         # A skipped minibatch counts as skipped and nowhere else: its losses may well be infinite.
         taken = [part for part in history if not part["skipped"]]
         means = {name: sum(part[name] for part in taken) / len(taken) for name in taken[0]} if taken else {}

@@ -226,6 +226,27 @@ def test_other_optimizers_and_schedules(inputs, tmp_path, options):
     assert any(not torch.equal(a, b) for a, b in zip(weights(context).values(), _base(inputs).values(), strict=True))
 
 
+@pytest.mark.parametrize("options", [{}, {"critic": "shared"}, {"lora": {"r": 2}}])
+def test_activation_checkpointing_computes_layers_again_and_changes_nothing(inputs, tmp_path, options):
+    calls = {}
+
+    def count(folder: str, again: bool) -> dict[str, Any]:
+        loop = training(inputs, tmp_path / folder, **options, args={"activation_checkpointing": again}, max_steps=2)
+        calls[again] = 0
+
+        def called(module: Any, _: Any) -> None:
+            calls[again] += module.training and torch.is_grad_enabled()
+
+        loop.policy.model.layers[0].mlp.register_forward_pre_hook(called)
+        loop.run()
+        return load_file(tmp_path / folder / "output" / "model.safetensors")
+
+    plain, saved = count("plain", again=False), count("saved", again=True)
+    assert calls[True] == 2 * calls[False] > 0
+    assert max(float((plain[name] - saved[name]).abs().max()) for name in plain) < 1e-6
+    assert any(not torch.equal(plain[name], before) for name, before in _base(inputs).items())
+
+
 def _base(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return load_file(inputs["init"].path / "model.safetensors")
 
