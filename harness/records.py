@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from .errors import UsageError
 
@@ -297,9 +298,20 @@ class HealthVerdict(Record):
     advice: str
 
 
-def read_records(path: Path, kind: type[R]) -> Iterator[R]:
+def read_records(path: Path, kind: type[R]) -> list[R]:
     """Validated records of a JSON-lines file. Raises UsageError as `numbered_records` does."""
-    return (record for _, record in numbered_records(path, kind))
+    lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
+    try:
+        # All at once takes half the time of one by one.
+        records: list[R] = _list_of(kind).validate_json(b"[" + b",".join(lines) + b"]")
+    except ValidationError:
+        records = []
+    return records if len(records) == len(lines) else [record for _, record in numbered_records(path, kind)]
+
+
+@cache
+def _list_of(kind: type[R]) -> TypeAdapter[list[R]]:
+    return TypeAdapter(list[kind])  # type: ignore[valid-type]
 
 
 def numbered_records(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:

@@ -125,7 +125,7 @@ class RunFolder:
     def observations(self) -> list[Observation]:
         """Every metric's value for every model on every prompt."""
         path = self.path / "observations.jsonl"
-        return list(read_records(path, Observation)) if path.exists() else []
+        return read_records(path, Observation) if path.exists() else []
 
     def samples(self) -> dict[tuple[str, str], list[Sample]]:
         """Answers by model and suite."""
@@ -158,7 +158,7 @@ class RunFolder:
     def _records(self, kind: str, record: type[Record]) -> dict[Any, list[Any]]:
         root = self.path / kind
         return {
-            path.relative_to(root).with_suffix("").parts: list(read_records(path, record))
+            path.relative_to(root).with_suffix("").parts: read_records(path, record)
             for path in sorted(root.rglob("*.jsonl"))
         }
 

@@ -124,7 +124,7 @@ def curves(name: str, panel: Panel, description: str) -> Markup:
                 linestyle=_STYLES[number % len(_STYLES)],
                 linewidth=1.5,
             )
-        axes.set_title(panel.title, pad=14)
+        axes.set_title(panel.title, y=1, pad=14)
         axes.set_xlabel("step")
         axes.grid(axis="y")
         if len(panel.lines) > 1:

@@ -51,7 +51,7 @@ class Kept(Generic[R]):
     @cached_property
     def records(self) -> list[R]:
         """The records."""
-        return list(read_records(self._path, self._kind))
+        return read_records(self._path, self._kind)
 
 
 def keep(

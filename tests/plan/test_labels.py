@@ -70,8 +70,9 @@ def test_a_bad_line_is_named(resolve: Resolve, tmp_path: Path, lines: list[str],
     assert problems(resolve, path) == [f"evaluate.human: {path}{text}"]
 
 
-def test_a_line_that_is_no_json_is_named(resolve: Resolve, tmp_path: Path) -> None:
-    path = written(tmp_path, label(), "the first answer is better")
+@pytest.mark.parametrize("line", ["the first answer is better", f"{label()}, {label(prompt_id='p2')}"])
+def test_a_line_that_is_no_json_object_is_named(resolve: Resolve, tmp_path: Path, line: str) -> None:
+    path = written(tmp_path, label(), line)
     (text,) = problems(resolve, path)
     assert text.startswith(f"evaluate.human: {path}:2: Invalid JSON")
 

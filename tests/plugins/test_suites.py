@@ -20,7 +20,7 @@ README = Path(__file__).parents[2] / "benchmarks" / "suites" / "README.md"
 
 
 def rows(suite: str) -> list[SuiteRow]:
-    return list(read_records(FOLDER / f"{suite}.jsonl", SuiteRow))
+    return read_records(FOLDER / f"{suite}.jsonl", SuiteRow)
 
 
 def kind(prefix: str) -> list[SuiteRow]:
