@@ -108,6 +108,7 @@ class PPOTraining:
         self.scorer = reward if isinstance(reward, harness.Scorer) else None
         self.reward_model = None if isinstance(reward, harness.Scorer) else self._open(reward)
         self.shared = config.critic == "shared"
+        self.critic_knows_scores = not self.shared and self.reward_model is not None
         if self.shared:
             self.critic: Any = load_value_head(init.path, self.policy, self.compute.device)
         else:
@@ -220,7 +221,8 @@ class PPOTraining:
         reward = float(rewards.sum(-1).mean())
         if config.whiten_rewards:
             rewards = masked_whiten(rewards, mask, shift_mean=False)
-        advantages, returns = generalized_advantages(rewards, rollout.values, mask, config.gamma, config.lam)
+        values = self._in_rewards(rollout.values)
+        advantages, returns = generalized_advantages(rewards, values, mask, config.gamma, config.lam)
         kl = float(k1(rollout.logprobs, rollout.ref_logprobs).sum(-1).mean())
         self.kl.update(kl, len(mask))
         return Targets(masked_whiten(advantages, mask), returns), {
@@ -233,7 +235,7 @@ class PPOTraining:
             "ref_logprob": float(masked_mean(rollout.ref_logprobs, mask)),
             "length": float(mask.sum(-1).float().mean()),
             "missing_eos": float((~rollout.stopped).float().mean()),
-            "explained_variance": explained_variance(rollout.values, returns, mask),
+            "explained_variance": explained_variance(values, returns, mask),
         }
 
     def update(self, step: int, rollout: Rollout, targets: Targets) -> dict[str, float]:
@@ -303,7 +305,7 @@ class PPOTraining:
         """Add the gradient of the answers `rows` of a minibatch of `count` tokens; the sums of what `MEASURED` names."""
         config, mask = self.config, rollout.mask[rows]
         batch = collate([rollout.sequences[row] for row in rows.tolist()], self.pad_id, self.compute.device)
-        old_logprobs, old_values = rollout.logprobs[rows][mask], rollout.values[rows][mask]
+        old_logprobs, old_values = rollout.logprobs[rows][mask], self._in_rewards(rollout.values[rows][mask])
         advantages, returns = targets.advantages[rows][mask], targets.returns[rows][mask]
 
         with autocast(self.compute):
@@ -311,7 +313,7 @@ class PPOTraining:
         logits = logits / config.temperature
         logprobs = chosen_logprobs(logits, batch.answer_ids)
         surrogate, ratio, clipped = policy_terms(logprobs, old_logprobs, advantages, config.cliprange)
-        squared, value_clipped = value_terms(values, old_values, returns, config.cliprange_value)
+        squared, value_clipped = value_terms(self._in_rewards(values), old_values, returns, config.cliprange_value)
         loss = surrogate.sum() + config.vf_coef * squared.sum()
         if config.entropy_coef:
             loss = loss - config.entropy_coef * entropies(logits).sum()
@@ -331,6 +333,10 @@ class PPOTraining:
 
     def _values(self, batch: AnswerBatch) -> torch.Tensor:
         return token_values(self.critic, batch.input_ids)[batch.predicts]
+
+    def _in_rewards(self, values: torch.Tensor) -> torch.Tensor:
+        """Values in the unit of rewards: those of a critic that starts as the reward model are scaled as its scores are."""
+        return self.scaling(values) if self.critic_knows_scores and self.scaling is not None else values
 
     def _logprobs_and_values(self, batch: AnswerBatch) -> torch.Tensor:
         logits, values = self._forward(batch)

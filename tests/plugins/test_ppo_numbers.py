@@ -181,8 +181,8 @@ def test_bf16_takes_its_log_probabilities_from_the_pass_that_the_update_makes(in
 # Two answers, of three tokens and of one, with everything known of them in round numbers.
 LOGPROBS = torch.tensor([[-1.0, -2.0, -1.0], [-3.0, 0.0, 0.0]])
 REF_LOGPROBS = torch.tensor([[-2.0, -2.0, -3.0], [-1.0, 0.0, 0.0]])
-VALUES = torch.tensor([[0.5, 0.25, 0.5], [1.0, 0.0, 0.0]])
-SCORES = torch.tensor([3.0, 1.0])  # mean 2, deviation 1: scaled to 1 and -1
+VALUES = torch.tensor([[4.0, 3.5, 4.0], [5.0, 0.0, 0.0]])  # of the critic, scaled as scores are: 0.5, 0.25, 0.5, 1
+SCORES = torch.tensor([5.0, 1.0])  # mean 3, deviation 2: scaled to 1 and -1
 
 
 def by_hand(stopped=(True, False)) -> Rollout:
@@ -216,7 +216,7 @@ def test_rewards_advantages_and_targets_of_two_hand_worked_answers(inputs, tmp_p
     # kl per answer: (1 + 0 + 2 - 2) / 2; entropy and fluency per token: (1 + 2 + 1 + 3) / 4, (-2 - 2 - 3 - 1) / 4
     assert measured["kl"] == pytest.approx(0.5)
     assert (measured["entropy"], measured["ref_logprob"]) == (pytest.approx(1.75), pytest.approx(-2.0))
-    assert (measured["score"], measured["missing_eos"], measured["length"]) == (2.0, 0.5, 2.0)
+    assert (measured["score"], measured["missing_eos"], measured["length"]) == (3.0, 0.5, 2.0)
     # returns (-0.25, 0.25, 0, -0.25): mean -0.0625, variance 0.04296875; errors (-0.75, 0, -0.5, -1.25): variance 0.203125
     assert measured["explained_variance"] == pytest.approx(1 - 0.203125 / 0.04296875)
 
@@ -243,9 +243,29 @@ def test_rewards_are_not_whitened_unless_asked_for(inputs, tmp_path):
 def test_scores_are_scaled_by_the_first_rollout_and_stay_so(inputs, tmp_path):
     loop = training(inputs, tmp_path)
     loop.estimate(by_hand())
-    assert loop.scaling == RewardScaling(mean=2.0, deviation=1.0, answers=2)
+    assert loop.scaling == RewardScaling(mean=3.0, deviation=2.0, answers=2)
     loop.estimate(replace(by_hand(), scores=torch.tensor([30.0, 10.0])))
-    assert loop.scaling(torch.tensor([30.0])).tolist() == [28.0]
+    assert loop.scaling(torch.tensor([30.0])).tolist() == [13.5]
+
+
+def test_a_critic_that_starts_as_the_reward_model_is_scaled_as_scores_are(inputs, tmp_path):
+    """Both then mean the same thing from the first step on (Huang et al., 2024): it learns rewards, not their unit."""
+    loop = scaled_up(training(inputs, tmp_path, **WHOLE))
+    rollout, _ = loop.sample(1)
+    targets, _ = loop.estimate(rollout)
+    assert loop.scaling.deviation < 0.9 or abs(loop.scaling.mean) > 0.1  # a scale that can be told from none
+    values = (rollout.values - loop.scaling.mean) / loop.scaling.deviation
+    expected = 0.5 * (values - targets.returns)[rollout.mask].square().mean()
+    assert loop.update(1, rollout, targets)["value_loss"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_a_critic_that_knows_no_scores_speaks_of_rewards(inputs, tmp_path):
+    loop = scaled_up(training(inputs, tmp_path, **WHOLE, critic="shared"))
+    rollout, _ = loop.sample(1)
+    targets, _ = loop.estimate(rollout)
+    assert not rollout.values.any()
+    expected = 0.5 * targets.returns[rollout.mask].square().mean()
+    assert loop.update(1, rollout, targets)["value_loss"] == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_minibatches_are_drawn_anew_each_epoch_and_cover_the_rollout(inputs, tmp_path):
