@@ -27,18 +27,20 @@ def score_answers(
 ) -> list[float | None]:
     """One score per answer, whatever answers stand beside it; None for an answer that is over-long for `max_length`.
 
-    A prompt that does not fit loses its oldest turns, as in training. Raises DataError, StageError.
+    A prompt that does not fit loses its oldest turns, as in training. The same answer to the same prompt is read once: in bf16
+    rounding differs with what stands beside it, and would make one of two equal answers better. Raises DataError, StageError.
     """
     answer_ids = encode_answers(tokenizer, answers)
     prompt_ids = encode_prompts(tokenizer, prompts)
-    sequences: dict[int, list[int]] = {}
+    sequences: dict[int, tuple[int, ...]] = {}
     for row, (messages, prompt, answer) in enumerate(zip(prompts, prompt_ids, answer_ids, strict=True)):
         fitted = fit(tokenizer, messages, len(answer), max_length, prompt)
         if fitted is not None:
-            sequences[row] = [*fitted.ids, *answer]
-    scores = score_sequences(model, list(sequences.values()), compute, pad_id=tokenizer.pad_token_id)
-    by_row = dict(zip(sequences, scores.tolist(), strict=True))
-    return [by_row.get(row) for row in range(len(answers))]
+            sequences[row] = (*fitted.ids, *answer)
+    distinct = list(dict.fromkeys(sequences.values()))
+    scores = score_sequences(model, distinct, compute, pad_id=tokenizer.pad_token_id)
+    known = dict(zip(distinct, scores.tolist(), strict=True))
+    return [known[sequences[row]] if row in sequences else None for row in range(len(answers))]
 
 
 def score_sequences(

@@ -67,6 +67,18 @@ def test_the_reward_model_sees_the_prompt_and_refuses_what_is_over_long(reward, 
     assert third is None
 
 
+def test_the_same_answer_to_the_same_prompt_is_read_once_and_has_one_score(reward, compute):
+    model, tokenizer = reward
+    read = []
+    hook = model.base_model.register_forward_pre_hook(lambda *given: read.extend(given[-1]["input_ids"]), with_kwargs=True)
+    prompts = [(Message(role="user", content=text),) for text in ("hello", "good bye", "hello", "hello", "good bye")]
+    scores = score_answers(model, tokenizer, prompts, ["fox", "fox", "dog", "fox", "fox"], 64, compute)
+    hook.remove()
+    assert len(read) == 3
+    assert scores == [*scores[:3], scores[0], scores[1]]
+    assert len(set(scores)) == 3
+
+
 def test_everything_is_fp32_and_dropout_goes_when_asked(base, compute, tmp_path):
     shutil.copytree(base, tmp_path / "m")
     config = json.loads((tmp_path / "m/config.json").read_text()) | {"attention_dropout": 0.5}
