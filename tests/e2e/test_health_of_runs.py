@@ -83,9 +83,9 @@ stages:
             per_device_train_batch_size: 16}}
   dpo:     {{aligner: dpo, init: sft, data: pairs.train, learning_rate: 3.0e-3, max_steps: 30, logging_steps: 1,
             per_device_train_batch_size: 16}}
-  ppo:     {{aligner: ppo, init: sft, reward: reward, data: pairs.train, learning_rate: 6.0e-3, max_steps: 20,
+  ppo:     {{aligner: ppo, init: sft, reward: reward, data: pairs.train, learning_rate: 2.0e-2, max_steps: 20,
             rollout_batch_size: 32, per_device_train_batch_size: 32, num_ppo_epochs: 4, response_length: 24, kl_coef: 0,
-            missing_eos_penalty: 0}}
+            missing_eos_penalty: 0, critic: shared}}
 evaluate:
   baseline: sft
   candidates: [dpo, ppo]
@@ -220,7 +220,7 @@ def test_rewards_that_can_be_hacked_are(home: Home) -> None:
 
 
 def test_ppo_that_is_paid_for_entropy_loses_its_fluency(home: Home) -> None:
-    found = home.verdicts("ppo", "learning_rate=3.0e-3", "entropy_coef=0.1", plan="hackable")
+    found = home.verdicts("ppo", "critic=separate", "learning_rate=2.0e-3", "entropy_coef=0.1", plan="hackable")
     assert found["fluency"].value < -0.5
 
 
