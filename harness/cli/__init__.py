@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -72,6 +73,8 @@ def cli(context: click.Context, /, **_: object) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: runs a command and exits with its status. A HarnessError becomes its text; a bug keeps its traceback."""
     signal.signal(signal.SIGTERM, _interrupt)
+    # A run reads tens of thousands of records, which the collector would look through again and again: a quarter of a rerun.
+    gc.set_threshold(100_000, 50, 100)
     try:
         status: Any = cli.main(args=arguments, standalone_mode=False)
     except click.ClickException as error:
