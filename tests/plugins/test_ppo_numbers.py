@@ -259,15 +259,6 @@ def test_a_critic_that_starts_as_the_reward_model_is_scaled_as_scores_are(inputs
     assert loop.update(1, rollout, targets)["value_loss"] == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_a_critic_that_knows_no_scores_speaks_of_rewards(inputs, tmp_path):
-    loop = scaled_up(training(inputs, tmp_path, **WHOLE, critic="shared"))
-    rollout, _ = loop.sample(1)
-    targets, _ = loop.estimate(rollout)
-    assert not rollout.values.any()
-    expected = 0.5 * targets.returns[rollout.mask].square().mean()
-    assert loop.update(1, rollout, targets)["value_loss"] == pytest.approx(float(expected), rel=1e-4)
-
-
 def test_minibatches_are_drawn_anew_each_epoch_and_cover_the_rollout(inputs, tmp_path):
     loop = training(inputs, tmp_path, num_ppo_epochs=3, num_mini_batches=4)
     seen: list[list[int]] = []

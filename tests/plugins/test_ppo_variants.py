@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -157,6 +158,18 @@ def test_a_judge_that_gives_no_reward_is_a_stage_error(inputs, tmp_path, scores,
         training(judged(inputs, Longest(scores)), tmp_path).sample(1)
 
 
+@pytest.mark.parametrize("critic", ["separate", "shared"])
+def test_a_critic_that_knows_no_scores_speaks_of_rewards(inputs, tmp_path, critic):
+    given = judged(inputs, Longest()) if critic == "separate" else inputs
+    loop = training(given, tmp_path, critic=critic, num_ppo_epochs=1, num_mini_batches=1)
+    rollout, _ = loop.sample(1)
+    targets, _ = loop.estimate(rollout)
+    assert abs(loop.scaling.mean / loop.scaling.deviation) > 0.01  # scaled, its silence would be heard
+    assert not rollout.values.any()
+    expected = 0.5 * targets.returns[rollout.mask].square().mean()
+    assert loop.update(1, rollout, targets)["value_loss"] == pytest.approx(float(expected), rel=1e-4)
+
+
 def test_a_critic_without_reward_model_starts_from_the_policy_and_says_nothing(inputs, tmp_path):
     loop = training(judged(inputs, Longest()), tmp_path)
     rollout, _ = loop.sample(1)
@@ -232,17 +245,20 @@ def test_activation_checkpointing_computes_layers_again_and_changes_nothing(inpu
 
     def count(folder: str, again: bool) -> dict[str, Any]:
         loop = training(inputs, tmp_path / folder, **options, args={"activation_checkpointing": again}, max_steps=2)
-        calls[again] = 0
+        calls[again] = Counter()
 
         def called(module: Any, _: Any) -> None:
-            calls[again] += module.training and torch.is_grad_enabled()
+            calls[again][modules.index(module)] += module.training and torch.is_grad_enabled()
 
-        loop.policy.model.layers[0].mlp.register_forward_pre_hook(called)
+        modules = [model.model.layers[0].mlp for model in loop.learned]
+        for module in modules:
+            module.register_forward_pre_hook(called)
         loop.run()
         return load_file(tmp_path / folder / "output" / "model.safetensors")
 
     plain, saved = count("plain", again=False), count("saved", again=True)
-    assert calls[True] == 2 * calls[False] > 0
+    assert calls[True] == {place: 2 * count for place, count in calls[False].items()}
+    assert len(calls[True]) == (1 if options.get("critic") == "shared" else 2)
     assert max(float((plain[name] - saved[name]).abs().max()) for name in plain) < 1e-6
     assert any(not torch.equal(plain[name], before) for name, before in _base(inputs).items())
 
