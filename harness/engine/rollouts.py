@@ -18,7 +18,7 @@ class Rollout:
     """B answers of at most R tokens, and what was known of them when they were sampled.
 
     scores (B,) as they were given, stopped (B,) bool; mask (B, R) bool, padding on the right; logprobs, ref_logprobs and
-    values (B, R), 0 where the mask is false. The value at an answer's token is that of the state before it.
+    values (B, R), 0 where the mask is false. The value at an answer's token is that of the state before it, as the critic gives it.
     """
 
     sequences: Sequence[TokenSequence]

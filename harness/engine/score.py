@@ -51,7 +51,7 @@ def score_sequences(
     pad_id: int,
     max_tokens: int | None = None,
 ) -> torch.Tensor:
-    """The score at each sequence's last token: (B,) fp32 on the CPU, without gradients, invariant to batching.
+    """The score at each sequence's last token: (B,) fp32 on the CPU, without gradients, invariant to batching up to rounding.
 
     `max_tokens` bounds the padded tokens of a batch; see `pass_tokens`. Raises StageError.
     """

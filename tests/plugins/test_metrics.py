@@ -375,7 +375,7 @@ def test_an_instrument_of_two_metrics_is_estimated_once_with_wilsons_interval() 
     assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.4902, 0.9433), abs=1e-4)
 
 
-# --- instructions ---------------------------------------------------------------------------------------------------------
+# --- general ability ------------------------------------------------------------------------------------------------------
 
 
 def test_the_likelihood_of_chosen_answers_is_per_token_of_each() -> None:
@@ -402,6 +402,9 @@ def test_retention_counts_answers_that_pass_every_check() -> None:
     assert observed(Retention(), given) == {
         "instruction-following": {"a": (1.0, 0.0), "b": (0.0, 1.0), "c": (0.0, None), "d": (0.0, None)}
     }
+
+
+# --- form of the answers ------------------------------------------------------------------------------------------------
 
 
 def test_diversity_within_an_answer() -> None:
