@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -13,23 +14,42 @@ from .components import Compute
 from .errors import UsageError
 from .plan import Plan
 
+CPU_INFO = Path("/proc/cpuinfo")
+CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75
+AMPERE = 8
+
 
 def resolve_compute(plan: Plan) -> Compute:
-    """Where this plan runs: what it says, else CUDA where torch and the driver have it, else the processor.
+    """Where this plan runs: what it says, else what choose_compute chooses. Raises UsageError for a device that is not there."""
+    return choose_compute(plan.device, plan.precision, plan.threads)
+
+
+def choose_compute(
+    device: str = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto", threads: int | None = None
+) -> Compute:
+    """Device `auto` is CUDA where torch and the driver have it, else the processor; threads are all its cores.
 
     Precision `auto` is bf16 by autocast where the device multiplies bf16 matrices itself, else fp32. Raises UsageError for a
     device that is not there.
     """
     cuda = cuda_devices() > 0 and not torch_is_cpu_build()
-    device = plan.device if plan.device != "auto" else ("cuda" if cuda else "cpu")
+    if device == "auto":
+        device = "cuda" if cuda else "cpu"
     if device == "cuda" and not cuda:
         raise UsageError("device: cuda: this torch, or this machine, has none; leave `device` out, or set it to cpu")
-    precision: Literal["fp32", "bf16"]
-    if plan.precision == "auto":
-        precision = "bf16" if device == "cuda" or (device == "cpu" and cpu_has_bf16()) else "fp32"
-    else:
-        precision = plan.precision
-    return Compute(device, precision, plan.threads or usable_cores())
+    if precision == "auto":
+        precision = "bf16" if has_bf16(device) else "fp32"
+    return Compute(device, precision, threads or usable_cores())
+
+
+def compute_warnings(compute: Compute) -> Iterator[str]:
+    """What a plan asks of its device that would take far longer than it must."""
+    if compute.precision == "bf16" and compute.device in ("cpu", "cuda") and not has_bf16(compute.device):
+        device = "processor" if compute.device == "cpu" else "GPU"
+        yield (
+            f"precision: bf16: this {device} has no bf16 matrix products and imitates them, which takes longer than fp32, "
+            "hundreds of times as long on some; leave `precision` out, or set it to fp32"
+        )
 
 
 def usable_cores() -> int:
@@ -37,10 +57,15 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def has_bf16(device: str) -> bool:
+    """Whether a device multiplies bf16 matrices in hardware."""
+    return {"cpu": cpu_has_bf16, "cuda": cuda_has_bf16}.get(device, lambda: False)()
+
+
 def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 matrices in hardware (AVX512-BF16, AMX or Arm's BF16)."""
+    """Whether the processor has AVX512-BF16, AMX or Arm's BF16."""
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        text = CPU_INFO.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
     flags = set(text.partition("flags")[2].partition("\n")[0].split()) | set(
@@ -49,16 +74,31 @@ def cpu_has_bf16() -> bool:
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
+def cuda_has_bf16() -> bool:
+    """Whether the first CUDA device is of the Ampere generation (compute capability 8.0) or a later one."""
+    driver, major = _cuda_driver(), ctypes.c_int()
+    return (
+        driver is not None
+        and driver.cuDeviceGetAttribute(ctypes.byref(major), CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, 0) == 0
+        and major.value >= AMPERE
+    )
+
+
 def cuda_devices() -> int:
     """How many CUDA devices the driver offers; 0 without a driver."""
+    driver, count = _cuda_driver(), ctypes.c_int()
+    return count.value if driver is not None and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
+
+
+def _cuda_driver() -> ctypes.CDLL | None:
+    """The driver's library, ready to be asked; None where there is none or it is hidden."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in {"", "-1"}:
-        return 0
+        return None
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return 0
-    count = ctypes.c_int()
-    return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
+        return None
+    return driver if driver.cuInit(0) == 0 else None
 
 
 def torch_is_cpu_build() -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import pluggy
 
 from .components import Aligner, Artifact, Compute
+from .compute import compute_warnings
 from .context import TRAIN_LOG, PeakMemory, RunningStage, read_train_log
 from .data import DataSets
 from .errors import GateError, HarnessError, Interrupted, StageError
@@ -95,7 +96,7 @@ class Run:
         return status
 
     def _carry_out(self) -> int:
-        for text in self.graph.warnings:
+        for text in (*self.graph.warnings, *compute_warnings(self.compute)):
             self.warn(text)
         self._stages()
         estimates = self._evaluate()

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from ..components import Compute
-from ..compute import cpu_has_bf16, cuda_devices, torch_is_cpu_build, usable_cores
+from ..compute import choose_compute
 from ..errors import UsageError
 from ..records import Message, Prompt
 from .models import find_model, read_json_line
@@ -35,8 +34,7 @@ def command(model: str, file: Any, max_length: int) -> None:
     from ..engine.models import load_reward_model, use_threads
     from ..engine.score import score_answers
 
-    cuda = cuda_devices() > 0 and not torch_is_cpu_build()
-    compute = Compute("cuda" if cuda else "cpu", "bf16" if cuda or cpu_has_bf16() else "fp32", usable_cores())
+    compute = choose_compute()
     use_threads(compute)
     reward_model, tokenizer = load_reward_model(folder, compute)
     scores = score_answers(reward_model, tokenizer, prompts, [row["answer"] for row in rows], max_length, compute)

@@ -81,6 +81,19 @@ def test_a_wrong_command_line_is_a_usage_error(command: Callable[..., Any], argu
     assert text in outcome.err
 
 
+@pytest.mark.parametrize(("flags", "warned"), [("fpu avx2 fma", 1), ("fpu avx2 avx512_bf16", 0)])
+def test_check_warns_of_bf16_that_the_processor_would_imitate(
+    command: Callable[..., Any], plan_text: str, monkeypatch: pytest.MonkeyPatch, flags: str, warned: int
+) -> None:
+    Path("plan.yaml").write_text(f"device: cpu\nprecision: bf16\n{plan_text}", encoding="utf-8")
+    Path("more.jsonl").write_text('{"prompt": "Hello"}\n', encoding="utf-8")
+    Path("cpuinfo").write_text(f"flags\t: {flags}\n", encoding="utf-8")
+    monkeypatch.setattr("harness.compute.CPU_INFO", Path("cpuinfo"))
+    outcome = command("check", "plan.yaml")
+    assert outcome.status == 0
+    assert outcome.err.count("warning: precision: bf16: this processor has no bf16 matrix products") == warned
+
+
 def test_init_writes_a_plan_that_checks(command: Callable[..., Any]) -> None:
     outcome = command("init", "-o", "mine.yaml")
     assert (outcome.status, outcome.out) == (0, "mine.yaml\n")
