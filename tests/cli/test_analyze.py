@@ -462,16 +462,24 @@ finally:
 """
 
 
+@pytest.fixture(scope="module")
+def yardstick() -> float:
+    """Seconds of processor time that ten million squares take here, since machines differ by a factor of two and more."""
+    started = time.process_time()
+    assert sum(number * number % 7 for number in range(10_000_000)) > 0
+    return time.process_time() - started
+
+
 @pytest.mark.parametrize("models", [1, 10, 50])
-def test_fifty_thousand_lines(tmp_path: Path, models: int) -> None:
-    # Under 1 GB, and 10 s of processor time: the clock of a busy machine is not the command's.
+def test_fifty_thousand_lines(tmp_path: Path, models: int, yardstick: float) -> None:
+    # Under 1 GB, and 20 times the yardstick, where 7 to 14 were measured. Processor time: the clock of a busy machine is not
+    # the command's.
     generator = random.Random(0)
     with (tmp_path / "many.jsonl").open("w", encoding="utf-8") as file:
         for number in range(50_000):
             lengths = generator.randint(1, 3000), generator.randint(1, 3000)
             row = line(f"p{number // models}", round(generator.random(), 6), f"m{number % models}", lengths)
             file.write(json.dumps(row) + "\n")
-    started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(tmp_path / "many.jsonl")],
         capture_output=True,
@@ -482,4 +490,4 @@ def test_fifty_thousand_lines(tmp_path: Path, models: int) -> None:
     kilobytes, seconds = done.stderr.split()[-2:]
     assert sum(each["judgements"] for each in json.loads(done.stdout)["counts"]) == 50_000
     assert int(kilobytes) < 1_000_000
-    assert float(seconds) < 10, time.monotonic() - started
+    assert float(seconds) < 20 * yardstick
