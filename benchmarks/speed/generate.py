@@ -4,8 +4,9 @@
 
 Each measurement is a process of its own, which loads the model, warms up on two prompts, and is then timed from chat messages
 to texts, or to scores. The contestants take turns; the table has medians. Tutorials run in fp32; the engine is measured in
-fp32 and with bf16 autocast. Decoding is greedy. What is scored are both answers to each prompt of `--data`; without it, the
-prompts are those of the packaged suites, answered with the texts of the next two prompts, since only the time matters.
+fp32 and with bf16 autocast, or in what `--precisions` names. Decoding is greedy. What is scored are both answers to each
+prompt of `--data`; without it, the prompts are those of the packaged suites, answered with the texts of the next two prompts,
+since only the time matters.
 """
 
 from __future__ import annotations
@@ -47,6 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=["bf16", "fp32"],
+        default=["bf16", "fp32"],
+        help="of the harness; the tutorial's is fp32",
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.worker:
@@ -124,8 +132,13 @@ def heading(options: argparse.Namespace) -> Iterator[str]:
 def run_rounds(task: str, model: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Every contestant in turn, several times."""
     results = []
+    taking_part = {
+        name: about
+        for name, about in CONTESTANTS.items()
+        if about["engine"] == "tutorial" or about["precision"] in options.precisions
+    }
     for turn in range(options.rounds):
-        for name, about in CONTESTANTS.items():
+        for name, about in taking_part.items():
             job = {"task": task, "name": name, **about, "model": str(model)}
             job |= {"threads": options.threads, "max_new_tokens": options.max_new_tokens}
             command = [sys.executable, "-m", "harness_benchmarks.speed.generate", "--worker", json.dumps(job)]
@@ -141,7 +154,7 @@ def table(task: str, results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     equal = "texts as the tutorial's" if task == "generate" else "largest difference of a score"
     yield f"| {task} | seconds | times as fast | tokens/s | peak memory, GB | {equal} |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: |"
-    found = {name: [each for each in results if each["name"] == name] for name in CONTESTANTS}
+    found = {name: rounds for name in CONTESTANTS if (rounds := [each for each in results if each["name"] == name])}
     seconds = {name: statistics.median(each["seconds"] for each in rounds) for name, rounds in found.items()}
     tutorial = next(iter(CONTESTANTS))
     expected = found[tutorial][0]["output"]
@@ -165,6 +178,8 @@ def compare_texts(results: Sequence[Mapping[str, Any]], model: Path) -> Iterator
     from harness.engine.models import load_policy
 
     answers = {each["name"]: each["answer_ids"] for each in results}
+    if "harness, fp32" not in answers:
+        return
     apart = [row for row, ids in enumerate(answers["tutorial, fp32"]) if ids != answers["harness, fp32"][row]]
     if not apart:
         return
