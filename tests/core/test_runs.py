@@ -59,6 +59,20 @@ def test_data_that_cannot_be_read_end_the_run_with_a_report(tmp_path: Path, caps
     assert reason in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_a_run_says_that_its_processor_imitates_bf16(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cpuinfo").write_text("flags\t: fpu avx2 fma\n")
+    monkeypatch.setattr("harness.compute.CPU_INFO", tmp_path / "cpuinfo")
+    (tmp_path / "plan.yaml").write_text(f"device: cpu\nprecision: bf16\n{PLAN}")
+    (tmp_path / "broken.jsonl").write_text("{")
+    with pytest.raises(SystemExit):
+        cli.main(["run", str(tmp_path / "plan.yaml"), "--out", str(tmp_path / "run"), "--store", str(tmp_path / "store")])
+    [warning] = json.loads((tmp_path / "run" / "run.json").read_text())["warnings"]
+    assert warning.startswith("precision: bf16: this processor has no bf16 matrix products")
+    assert warning in capsys.readouterr().err
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "plan.yaml").write_text(PLAN)
     (tmp_path / "broken.jsonl").write_text("{")
