@@ -123,7 +123,8 @@ def heading(options: argparse.Namespace) -> Iterator[str]:
         "do_sample=False); score: model(**tokenizer(prompt + answer)).logits; under torch.inference_mode"
     )
     yield (
-        f"harness: fp32, or bf16 autocast; generate: batches of up to {DECODE_TOKENS} tokens (prompt + new), prompts read "
+        f"harness: {' and '.join(options.precisions)} (bf16: autocast); "
+        f"generate: batches of up to {DECODE_TOKENS} tokens (prompt + new), prompts read "
         f"{CPU_PASS_TOKENS} tokens at a time; score: rows of [prompt | answer | answer] in batches of up to {CPU_PASS_TOKENS} padded "
         "tokens"
     )
