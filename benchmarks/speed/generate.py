@@ -124,7 +124,7 @@ def heading(options: argparse.Namespace) -> Iterator[str]:
     )
     yield (
         f"harness: {' and '.join(options.precisions)} (bf16: autocast); "
-        f"generate: batches of up to {DECODE_TOKENS} tokens (prompt + new), prompts read "
+        f"generate: rows of up to {DECODE_TOKENS} tokens together (prompt + new), prompts read "
         f"{CPU_PASS_TOKENS} tokens at a time; score: rows of [prompt | answer | answer] in batches of up to {CPU_PASS_TOKENS} padded "
         "tokens"
     )

@@ -24,7 +24,8 @@ class PreallocatedCache(Cache):  # type: ignore[misc]
     """Keys and values of B rows in C columns, (B, heads, C, head size) a layer, as the values' dtype.
 
     `open` says where the next pass writes, so that parts of a batch can be prefilled one after another and decoded
-    together. A sliding window is left to the attention mask, which has it in any case.
+    together; `move` drops rows and makes room for others. A sliding window is left to the attention mask, which has it in
+    any case.
     """
 
     def __init__(self, layers: int, rows: int, columns: int) -> None:
@@ -36,11 +37,10 @@ class PreallocatedCache(Cache):  # type: ignore[misc]
         window = self._window
         window.rows, window.begin, window.end, window.seen = rows, begin, end, end - begin - new
 
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Go on with the rows `indices` only."""
+    def move(self, kept: torch.Tensor, rows: int, columns: int, end: int) -> None:
+        """Go on in a cache of `rows` × `columns`: the rows `kept` come first, and what they hold ends at column `end`."""
         for layer in self.layers:
-            if layer.is_initialized:  # not where layers share the keys of another
-                layer.keys, layer.values = layer.keys[indices], layer.values[indices]
+            layer.move(kept, rows, columns, end)
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[misc]
@@ -70,6 +70,16 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
         self.keys[rows, :, start:end] = key_states
         self.values[rows, :, start:end] = value_states
         return self.keys[rows, :, begin:end], self.values[rows, :, begin:end]
+
+    def move(self, kept: torch.Tensor, rows: int, columns: int, end: int) -> None:
+        old, self.size = self.window.end, (rows, columns)
+        if not self.is_initialized:  # where layers share the keys of another
+            return
+        for name in ("keys", "values"):
+            states = getattr(self, name)
+            moved = states.new_zeros(rows, states.shape[1], columns, states.shape[-1])
+            moved[: len(kept), :, :end] = states[kept, :, old - end : old]
+            setattr(self, name, moved)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.window.end - self.window.begin, 0

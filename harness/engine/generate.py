@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -11,13 +12,14 @@ import torch.nn.functional as F
 
 from .batching import length_batches, pad
 from .cache import PreallocatedCache, make_cache
-from .inference import cast_once, pass_tokens, run_batches
+from .inference import fits_in_memory, fixed_weights, pass_tokens, shrink_budget
+from .models import keep_freed_memory
 
 if TYPE_CHECKING:
     from ..components import Compute
 
 DECODE_TOKENS = 16384
-"""Tokens of a batch that is decoded together, prompts and new tokens: its keys and values stay in memory."""
+"""Tokens of the rows that are decoded together, prompts and new tokens: their keys and values stay in memory."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +49,29 @@ def generate(
 
     Row i's randomness is one uniform number per step, drawn from seeds[i], and inverse-CDF sampling: an answer depends on
     its prompt and seed, not on the prompts beside it, up to rounding. Log-probabilities are those of the distribution at
-    `temperature` (1 when greedy), before top-p. `max_tokens` bounds rows × (prompt + new tokens) of a batch. Raises
-    StageError for a prompt that does not fit into memory alone.
+    `temperature` (1 when greedy), before top-p. Prompts are taken up longest first, and as rows end; `max_tokens` bounds
+    rows × (prompt + new tokens). When the device runs out of memory, `compute.memory` halves that, and the answers that are
+    not done begin anew. Raises StageError for a prompt that does not fit into memory alone.
     """
-    results: list[Generated] = [Generated((), "length")] * len(prompts)
+    answers = [_Answer(prompt, seed, max_new_tokens) for prompt, seed in zip(prompts, seeds, strict=True)]
+    waiting = sorted(answers, key=lambda answer: -len(answer.prompt))
 
-    def work(rows: list[int]) -> None:
-        batch = _Batch(model, [prompts[row] for row in rows], [seeds[row] for row in rows], max_new_tokens, pad_id, compute)
-        answers = batch.run(frozenset(stop), temperature, top_p, logprobs)
-        for row, answer in zip(rows, answers, strict=True):
-            results[row] = answer
+    def choose(logits: torch.Tensor, rows: Sequence[_Answer]) -> tuple[list[int], list[float]]:
+        uniforms = torch.tensor([answer.uniform for answer in rows], dtype=torch.float64, device=logits.device)
+        tokens = sample_tokens(logits, uniforms, temperature, top_p)
+        if not logprobs:
+            return tokens.tolist(), [0.0] * len(rows)
+        scaled = (logits / (temperature or 1.0)).log_softmax(-1)
+        return tokens.tolist(), scaled.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).tolist()
 
-    with torch.inference_mode(), cast_once(model, compute):
-        run_batches([len(prompt) + max_new_tokens for prompt in prompts], max_tokens, compute, work)
-    return results
+    keep_freed_memory()
+    with torch.inference_mode(), fixed_weights(model, compute):
+        while waiting:
+            decoder = _Decoder(model, waiting, frozenset(stop), pad_id, compute, compute.memory.share(max_tokens))
+            if not fits_in_memory(partial(decoder.run, choose)):
+                shrink_budget(compute, max_tokens, *decoder.size)
+            waiting = [answer for answer in waiting if answer.finish is None]
+    return [answer.result(logprobs) for answer in answers]
 
 
 def sample_tokens(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
@@ -103,99 +114,139 @@ def _first_above(cumulative: torch.Tensor, point: torch.Tensor) -> tuple[torch.T
     return place, point - F.pad(cumulative, (1, 0)).gather(-1, place)
 
 
-class _Batch:
-    """Prompts on their way, longest first: padded on the left, so that all rows write their next token into one column."""
+class _Answer:
+    """A prompt, and what has been sampled for it so far."""
+
+    def __init__(self, prompt: Sequence[int], seed: int, max_new_tokens: int) -> None:
+        self.prompt = prompt
+        generator = torch.Generator().manual_seed(seed)
+        self.uniforms: list[float] = torch.rand(max_new_tokens, generator=generator, dtype=torch.float64).tolist()
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what has been sampled."""
+        self.ids: list[int] = []
+        self.logprobs: list[float] = []
+        self.finish: Literal["stop", "length"] | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens so far, the prompt's included."""
+        return len(self.prompt) + len(self.ids)
+
+    @property
+    def left(self) -> int:
+        """How many tokens may still come."""
+        return len(self.uniforms) - len(self.ids)
+
+    @property
+    def uniform(self) -> float:
+        """The random number of the next token; any number, where none will come."""
+        return self.uniforms[len(self.ids)] if self.left else 0.0
+
+    def append(self, token: int, logprob: float, stop: Collection[int]) -> None:
+        """Take the next token. An answer that has ended stays as it is: its row only waits to be dropped."""
+        if self.finish is None:
+            self.ids.append(token)
+            self.logprobs.append(logprob)
+            self.finish = "stop" if token in stop else None if self.left else "length"
+
+    def result(self, logprobs: bool) -> Generated:
+        return Generated(tuple(self.ids), self.finish or "length", tuple(self.logprobs) if logprobs else None)
+
+
+class _Decoder:
+    """Answers on their way: `live` ones have a row of the cache, `waiting` ones have not, longest prompt first.
+
+    All rows write their next token into one column, the last before `end`; a prompt that is taken up later is read so that it
+    ends there, too. What stands before a row's column in `starts` is padding.
+    """
 
     def __init__(
-        self,
-        model: Any,
-        prompts: Sequence[Sequence[int]],
-        seeds: Sequence[int],
-        max_new_tokens: int,
-        pad_id: int,
-        compute: Compute,
+        self, model: Any, waiting: Sequence[_Answer], stop: Collection[int], pad_id: int, compute: Compute, max_tokens: int
     ) -> None:
-        self.model, self.steps, self.device = model, max_new_tokens, compute.device
-        self.pass_tokens = pass_tokens(compute)
-        ids, mask = pad(prompts, pad_id, side="left")
-        self.size, self.width = ids.shape
-        self.begin = 0
-        self.lengths = list(map(len, prompts))
-        self.input_ids = ids.to(self.device)
-        self.mask = F.pad(mask, (0, max_new_tokens), value=1).to(self.device)
-        self.positions = (mask.cumsum(-1) - 1).clamp(min=0).to(self.device)
-        self.uniforms = torch.stack([_uniforms(seed, max_new_tokens) for seed in seeds]).to(self.device)
-        self.rows = torch.arange(self.size, device=self.device)
-        self.done = torch.zeros(self.size, dtype=torch.bool, device=self.device)
-        self.cache = make_cache(model.config, self.size, self.width + max_new_tokens)
+        self.model, self.stop, self.pad_id, self.max_tokens = model, stop, pad_id, max_tokens
+        self.device, self.pass_tokens = compute.device, pass_tokens(compute)
+        self.cache: Any = None
+        self.live: list[_Answer] = []
+        self.waiting = list(waiting)
+        for answer in self.waiting:
+            answer.restart()
+        self.starts, self.end, self.size = torch.empty(0), 0, (0, 0)
 
-    def run(self, stop: frozenset[int], temperature: float, top_p: float, logprobs: bool) -> list[Generated]:
-        """Sample until every row has stopped or all steps are taken."""
-        stops = torch.tensor(sorted(stop), device=self.device)
-        tokens = torch.zeros(self.size, self.steps, dtype=torch.long, device=self.device)
-        chosen = torch.zeros(self.size, self.steps, device=self.device)
-        logits = self._prefill()
-        for step in range(self.steps):
-            token = sample_tokens(logits, self.uniforms[:, step], temperature, top_p)
-            tokens[self.rows, step] = token
-            if logprobs:
-                scaled = (logits / (temperature or 1.0)).log_softmax(-1)
-                chosen[self.rows, step] = scaled.gather(-1, token.unsqueeze(-1)).squeeze(-1)
-            self.done |= torch.isin(token, stops)
-            finished = int(self.done.sum())
-            if finished == len(self.rows) or step + 1 == self.steps:
-                break
-            self.input_ids, self.positions = token.unsqueeze(-1), self.positions[:, -1:] + 1
-            if 4 * finished >= len(self.rows):
-                self._keep((~self.done).nonzero().squeeze(-1))
-            logits = self._forward(slice(None), self.input_ids, self.positions, self.begin, self.width + step + 1)
-        return _cut(tokens[:, : step + 1].tolist(), chosen[:, : step + 1].tolist() if logprobs else None, stop)
+    def run(self, choose: Callable[[torch.Tensor, Sequence[_Answer]], tuple[list[int], list[float]]]) -> None:
+        """Sample until every answer has ended; `choose` gives a token and its log-probability for each row of logits."""
+        while True:
+            ended = sum(answer.finish is not None for answer in self.live)
+            if ended == len(self.live) and not self.waiting:
+                return
+            # Only our own cache gives up rows, and takes up others, while some are on their way.
+            few = 8 * ended < len(self.live) if isinstance(self.cache, PreallocatedCache) else ended < len(self.live)
+            logits = self._step() if few else self._regroup()
+            for answer, token, logprob in zip(self.live, *choose(logits, self.live), strict=True):
+                answer.append(token, logprob, self.stop)
 
-    def _prefill(self) -> torch.Tensor:
-        """The logits (B, V) after the prompts, read in parts of similar length: little of that is padding."""
-        parts = [list(range(self.size))]
+    def _step(self) -> torch.Tensor:
+        """The logits (rows, V) of the next column."""
+        self.end += 1
+        return self._decode(len(self.live))
+
+    def _decode(self, count: int) -> torch.Tensor:
+        """The logits (count, V) after the newest token of the first `count` rows."""
+        return self._read([answer.ids[-1:] for answer in self.live[:count]], slice(0, count), 0)
+
+    def _regroup(self) -> torch.Tensor:
+        """Drop the rows that have ended and take up waiting prompts: the logits (rows, V) of all that are live now."""
+        kept = [row for row, answer in enumerate(self.live) if answer.finish is None]
+        self.live = [self.live[row] for row in kept]
+        width = max(answer.length for answer in self.live or self.waiting[:1])
+        fresh = self._take_up(width)
+        self.live += fresh
+        self.size = len(self.live), width + max(answer.left for answer in self.live)
+        if kept:
+            self.cache.move(torch.tensor(kept, device=self.device), *self.size, width - 1)
+        else:
+            self.cache = make_cache(self.model.config, *self.size)
+        self.starts = torch.tensor([width - answer.length for answer in self.live], device=self.device)
+        self.end = width
+        decoded = [self._decode(len(kept))] if kept else []
+        return torch.cat(decoded + self._prefill(fresh))
+
+    def _take_up(self, width: int) -> list[_Answer]:
+        """As many waiting answers as may stand beside the live ones in rows that are `width` tokens long so far."""
+        room = self.max_tokens // (width + self.waiting[0].left) - len(self.live) if self.waiting else 0
+        count = max(room, 0 if self.live else 1)
+        fresh, self.waiting = self.waiting[:count], self.waiting[count:]
+        return fresh
+
+    def _prefill(self, fresh: Sequence[_Answer]) -> list[torch.Tensor]:
+        """The logits (rows, V) after the prompts of the last rows, read in parts of similar length: little is padding."""
+        lengths, before = [len(answer.prompt) for answer in fresh], len(self.live) - len(fresh)
+        parts = [list(range(len(fresh)))] if fresh else []
         if isinstance(self.cache, PreallocatedCache):
-            parts = length_batches(self.lengths, None, self.pass_tokens)
-        logits = []
-        for part in parts:
-            rows, begin = slice(part[0], part[-1] + 1), self.width - self.lengths[part[0]]
-            logits.append(
-                self._forward(rows, self.input_ids[rows, begin:], self.positions[rows, begin:], begin, self.width)
+            parts = length_batches(lengths, None, self.pass_tokens)
+        return [
+            self._read(
+                [fresh[row].prompt for row in part],
+                slice(before + part[0], before + part[-1] + 1),
+                self.end - lengths[part[0]],
             )
-        return torch.cat(logits)
+            for part in parts
+        ]
 
-    def _forward(self, rows: slice, input_ids: torch.Tensor, positions: torch.Tensor, begin: int, end: int) -> torch.Tensor:
-        """Logits (rows, V) after `input_ids`, which fill the columns up to `end`; columns before `begin` are all padding."""
+    def _read(self, tokens: Sequence[Sequence[int]], rows: slice, begin: int) -> torch.Tensor:
+        """Logits (rows, V) after `tokens`, which end at the column `end`; the columns before `begin` are all padding."""
+        input_ids, _ = pad(tokens, self.pad_id, side="left")
+        new, starts = input_ids.shape[1], self.starts[rows, None]
+        columns = torch.arange(begin, self.end, device=self.device)
         if isinstance(self.cache, PreallocatedCache):
-            self.cache.open(rows, begin, end, input_ids.shape[1])
+            self.cache.open(rows, begin, self.end, new)
         output = self.model(
-            input_ids=input_ids,
-            attention_mask=self.mask[rows, begin:end],
-            position_ids=positions,
+            input_ids=input_ids.to(self.device),
+            attention_mask=(columns >= starts).long(),
+            position_ids=(columns[-new:] - starts).clamp(min=0),
             past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
         )
         return output.logits[:, -1].float()
-
-    def _keep(self, kept: torch.Tensor) -> None:
-        """Go on with some rows only, so that nothing is computed for those that have stopped."""
-        self.cache.batch_select_indices(kept)
-        self.rows, self.done, self.uniforms = self.rows[kept], self.done[kept], self.uniforms[kept]
-        self.mask, self.input_ids, self.positions = self.mask[kept], self.input_ids[kept], self.positions[kept]
-        if isinstance(self.cache, PreallocatedCache):
-            self.begin = int(self.mask.argmax(-1).min())
-
-
-def _uniforms(seed: int, count: int) -> torch.Tensor:
-    return torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def _cut(tokens: list[list[int]], logprobs: list[list[float]] | None, stop: frozenset[int]) -> list[Generated]:
-    """End every row after its first stop token; what stands behind it was sampled for the rows beside it."""
-    answers = []
-    for row, ids in enumerate(tokens):
-        end = next((place + 1 for place, token in enumerate(ids) if token in stop), None)
-        values = tuple(logprobs[row][:end]) if logprobs is not None else None
-        answers.append(Generated(tuple(ids[:end]), "length" if end is None else "stop", values))
-    return answers

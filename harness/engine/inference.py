@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from ..errors import StageError
 from .batching import length_batches
 from .models import autocast, keep_freed_memory
+from .packing import packed_weights
 
 if TYPE_CHECKING:
     from ..components import Compute
@@ -37,24 +39,19 @@ def run_batches(lengths: Sequence[int], max_tokens: int, compute: Compute, work:
     keep_freed_memory()
     waiting = length_batches(lengths, None, compute.memory.share(max_tokens))
     while waiting:
-        if _fits(work, waiting[0]):
+        if fits_in_memory(partial(work, waiting[0])):
             del waiting[0]
             continue
-        size, longest = len(waiting[0]), lengths[waiting[0][0]]
-        if size == 1:
-            raise StageError(
-                f"out of memory on {compute.device} with a single row of {longest} tokens; lower max_new_tokens or "
-                "max_length, or give the run a device with more memory"
-            )
-        compute.memory.halve(max_tokens, held=size * longest)
+        shrink_budget(compute, max_tokens, len(waiting[0]), lengths[waiting[0][0]])
         left = [row for batch in waiting for row in batch]
         again = length_batches([lengths[row] for row in left], None, compute.memory.share(max_tokens))
         waiting = [[left[place] for place in batch] for batch in again]
 
 
-def _fits(work: Callable[[list[int]], None], rows: list[int]) -> bool:
+def fits_in_memory(work: Callable[[], None]) -> bool:
+    """Do `work`, and say whether the device had memory enough for it."""
     try:
-        work(rows)
+        work()
     except torch.OutOfMemoryError:
         pass
     else:
@@ -63,6 +60,26 @@ def _fits(work: Callable[[list[int]], None], rows: list[int]) -> bool:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return False
+
+
+def shrink_budget(compute: Compute, max_tokens: int, rows: int, longest: int) -> None:
+    """Halve the budget `max_tokens` and all others until `rows` of `longest` tokens, which did not fit, are over it.
+
+    Raises StageError for a single row.
+    """
+    if rows == 1:
+        raise StageError(
+            f"out of memory on {compute.device} with a single row of {longest} tokens; lower max_new_tokens or "
+            "max_length, or give the run a device with more memory"
+        )
+    compute.memory.halve(max_tokens, held=rows * longest)
+
+
+@contextlib.contextmanager
+def fixed_weights(model: Any, compute: Compute) -> Iterator[None]:
+    """Many passes of `model` without gradients, between which no weight changes: each is cast or packed once, not once a pass."""
+    with cast_once(model, compute), packed_weights(model, compute):
+        yield
 
 
 @contextlib.contextmanager

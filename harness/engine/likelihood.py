@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .batching import pad
-from .inference import cast_once, pass_tokens, run_batches
+from .inference import fixed_weights, pass_tokens, run_batches
 from .objectives import k3
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def map_answers(
             for row, part in zip(rows, parts, strict=True):
                 results[row] = part
 
-    with torch.no_grad(), cast_once(model, compute):
+    with torch.no_grad(), fixed_weights(model, compute):
         run_batches(_lengths(sequences), max_tokens or pass_tokens(compute), compute, work)
     return results
 
@@ -173,7 +173,8 @@ def answer_divergence(
             for row, part in zip(rows, terms.split([len(sequences[row].answer_ids) for row in rows]), strict=True):
                 results[row] = AnswerDivergence(*part.double().sum(0).tolist())
 
-    with torch.inference_mode():
+    plain = replace(compute, precision="fp32")
+    with torch.inference_mode(), fixed_weights(policy, plain), fixed_weights(reference, plain):
         run_batches(_lengths(sequences), max_tokens or pass_tokens(compute), compute, work)
     return results
 

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..components import Compute
 from .chat import TokenizedPair
-from .inference import cast_once, pass_tokens, run_batches
+from .inference import fixed_weights, pass_tokens, run_batches
 from .likelihood import MAX_LOGITS, TokenSequence, answer_logits, chosen_logprobs, collate
 from .models import autocast, scalars, token_values
 
@@ -164,7 +164,7 @@ def read_all(
     def work(rows: list[int]) -> None:
         results[rows] = torch.stack(read(model, [pairs[row] for row in rows], layout, pad_id, compute), dim=-1).cpu()
 
-    with torch.no_grad(), cast_once(model, compute):
+    with torch.no_grad(), fixed_weights(model, compute):
         run_batches(layout.lengths(pairs), pass_tokens(compute), compute, work)
     return results
 

@@ -9,7 +9,7 @@ import torch
 
 from .batching import pad
 from .chat import encode_answers, encode_prompts, fit
-from .inference import cast_once, pass_tokens, run_batches
+from .inference import fixed_weights, pass_tokens, run_batches
 from .models import token_values
 
 if TYPE_CHECKING:
@@ -62,6 +62,6 @@ def score_sequences(
         values = token_values(model, input_ids.to(compute.device)).cpu()
         scores[rows] = values.gather(1, mask.sum(-1, keepdim=True) - 1).squeeze(1)
 
-    with torch.no_grad(), cast_once(model, compute):
+    with torch.no_grad(), fixed_weights(model, compute):
         run_batches(list(map(len, sequences)), max_tokens or pass_tokens(compute), compute, work)
     return scores

@@ -62,10 +62,13 @@ def test_the_cache_is_of_one_dtype_and_of_the_size_that_was_asked_for():
     assert seen.tolist() == keys.tolist()
     assert (cache.layers[0].keys.dtype, cache.layers[0].keys.shape) == (torch.bfloat16, (3, 2, 10, 8))
     assert cache.layers[0].keys[0].eq(0).all()
-    cache.batch_select_indices(torch.tensor([2]))
-    cache.open(slice(None), begin=3, end=7, new=1)
+    # The row 2 alone goes on, its last three columns are to end at column 3 of 8, and a row 1 begins beside it.
+    cache.move(torch.tensor([2]), rows=2, columns=8, end=3)
+    cache.open(slice(0, 1), begin=0, end=4, new=1)
     seen, _ = cache.update(keys[:1, :, :1] + 1, keys[:1, :, :1].bfloat16(), 0)
     assert seen[0, 0, :, 0].tolist() == [2, 2, 2, 3]
+    assert cache.layers[0].keys.shape == (2, 2, 8, 8)
+    assert cache.layers[0].keys[1].eq(0).all()
 
 
 def test_recurrent_layers_keep_the_cache_of_transformers(compute):
@@ -73,7 +76,11 @@ def test_recurrent_layers_keep_the_cache_of_transformers(compute):
     sizes = SIZES | {"num_key_value_heads": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 1}
     model = AutoModelForCausalLM.from_config(JambaConfig(**sizes, use_mamba_kernels=False)).eval()
     assert not isinstance(make_cache(model.config, 1, 1), PreallocatedCache)
-    (answer,) = generate(model, [[5, 6, 7]], [0], compute, max_new_tokens=6, stop=set(), pad_id=0, temperature=0.0)
-    with torch.no_grad():
-        logits = model(input_ids=torch.tensor([[5, 6, 7, *answer.ids]]), use_cache=False).logits[0, 2:-1]
-    assert list(answer.ids) == logits.argmax(-1).tolist()
+    prompts = [[5, 6, row] for row in range(7, 14)]
+    options = {"max_new_tokens": 6, "stop": set(range(40)), "pad_id": 0, "temperature": 0.0}
+    answers = generate(model, prompts, [0] * 7, compute, max_tokens=4 * (3 + 6), **options)  # four, and then three
+    assert {answer.finish for answer in answers} == {"stop", "length"}
+    for prompt, answer in zip(prompts, answers, strict=True):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([[*prompt, *answer.ids]]), use_cache=False).logits[0, 2:-1]
+        assert list(answer.ids) == logits.argmax(-1).tolist()

@@ -27,6 +27,28 @@ def test_an_answer_does_not_depend_on_its_batch(policy, compute):
     assert [answer.ids for answer in together] == [answer.ids for answer in alone] == [answer.ids for answer in reordered]
 
 
+def test_waiting_prompts_take_the_places_of_answers_that_have_ended(policy, compute):
+    model, _ = policy
+    prompts = [[3, 20 + row] for row in range(40)]
+    rows = []
+    handle = model.register_forward_pre_hook(
+        lambda _module, _args, kwargs: rows.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    try:
+        answers = run(policy, compute, prompts=prompts, seeds=range(40), max_tokens=8 * (2 + 24))
+    finally:
+        handle.remove()
+    alone = run(policy, compute, prompts=prompts, seeds=range(40), max_tokens=1)
+    assert [answer.ids for answer in answers] == [answer.ids for answer in alone]
+    assert sum(count for count, new in rows if new > 1) == 40  # each prompt is read once
+    reads = [place for place, (_, new) in enumerate(rows) if new > 1]
+    # A few prompts at a time, in the pass after that of the rows on their way, which have grown by up to 24 tokens: at least
+    # 8 · 26 // (26 + 24) = 4 rows fit, and at most the 8 that fitted at first.
+    assert len(reads) > 10
+    assert {rows[place - 1][1] for place in reads[1:]} == {1}
+    assert all(4 <= rows[place - 1][0] + rows[place][0] <= 8 for place in reads[1:-1])
+
+
 def test_the_seed_decides(policy, compute):
     first, again, other = (run(policy, compute, seeds=seeds) for seeds in (range(6), range(6), range(6, 12)))
     assert first == again
