@@ -205,11 +205,13 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         context = Alone(Path(folder), job["precision"], job["threads"])
         context.checkpoints.mkdir()
-        go = trainer(job, context)
-        go(pairs[:2])
+        config = configuration(job["task"], job["changed"], job["batch"])
+        go = trainer(job, config.engine, context)
+        # A step too small to move any weight: the timed pass begins at the starting model, where DPO's loss is log 2.
+        go(pairs[:2], config.model_copy(update={"learning_rate": 1e-30}))
         context.losses.clear()
         started = time.monotonic()
-        go(pairs)
+        go(pairs, config)
         seconds = time.monotonic() - started
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     tokens = sum(len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs)
@@ -228,8 +230,8 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def trainer(job: Mapping[str, Any], context: Alone) -> Callable[[Sequence[Any]], None]:
-    """A function that trains on pairs; the models are loaded here, outside of what is timed."""
+def trainer(job: Mapping[str, Any], engine: str, context: Alone) -> Callable[[Sequence[Any], Any], None]:
+    """A function that trains on pairs, with a stage's options; the models are loaded here, outside of what is timed."""
     from harness_plugins.aligners.trl_training import train_dpo, train_reward
 
     from harness.engine.learning import PairPreference, PairReward
@@ -238,7 +240,6 @@ def trainer(job: Mapping[str, Any], context: Alone) -> Callable[[Sequence[Any]],
     from harness.engine.preference_losses import PairLogprobs, sigmoid_loss
     from harness.engine.training import train
 
-    config = configuration(job["task"], job["changed"], job["batch"])
     path, compute = Path(job["model"]), context.compute
     if job["task"] == "dpo":
         model, tokenizer = load_policy(path, compute, disable_dropout=True)
@@ -246,20 +247,20 @@ def trainer(job: Mapping[str, Any], context: Alone) -> Callable[[Sequence[Any]],
     else:
         model, tokenizer = reward_model_from(path, compute, context.seed, disable_dropout=True)
         read = pair_scores
-    if config.engine == "trl":
+    if engine == "trl":
         if job["task"] == "reward":
-            return lambda pairs: train_reward(model, tokenizer, pairs, config, context)
-        precomputed = config.args.get("precompute_ref_log_probs")
+            return lambda pairs, config: train_reward(model, tokenizer, pairs, config, context)
+        precomputed = job["changed"]["args"].get("precompute_ref_log_probs")
         reference = None if precomputed else load_policy(path, compute)[0]
-        return lambda pairs: train_dpo(model, reference, tokenizer, pairs, config, context)
+        return lambda pairs, config: train_dpo(model, reference, tokenizer, pairs, config, context)
     pad_id = tokenizer.pad_token_id
     layout = choose_layout(model, read, pad_id, compute, MAX_LENGTH)
 
-    def loss(logprobs: PairLogprobs) -> Any:
-        chosen, rejected = logprobs.log_ratios()
-        return sigmoid_loss(chosen - rejected, config.beta)
+    def go(pairs: Sequence[Any], config: Any) -> None:
+        def loss(logprobs: PairLogprobs) -> Any:
+            chosen, rejected = logprobs.log_ratios()
+            return sigmoid_loss(chosen - rejected, config.beta)
 
-    def go(pairs: Sequence[Any]) -> None:
         objective: Any
         if job["task"] == "dpo":
             reference = read_all(pair_logprobs, model, pairs, layout, pad_id, compute)

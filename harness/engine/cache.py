@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,8 +78,9 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
             return
         for name in ("keys", "values"):
             states = getattr(self, name)
-            moved = states.new_zeros(rows, states.shape[1], columns, states.shape[-1])
-            moved[: len(kept), :, :end] = states[kept, :, old - end : old]
+            held = states[kept, :, old - end : old]
+            moved = _zeros(states, (rows, states.shape[1], columns, states.shape[-1]))
+            moved[: len(kept), :, :end] = held
             setattr(self, name, moved)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -89,6 +91,12 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
 
     def get_max_length(self) -> int:
         return self.size[1]
+
+
+def _zeros(used: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Zeros in the memory of `used` where it is large enough: new pieces of other sizes would leave holes behind."""
+    memory, count = used.new_empty(0).set_(used.untyped_storage()), math.prod(shape)
+    return memory[:count].zero_().view(shape) if count <= len(memory) else used.new_zeros(shape)
 
 
 def make_cache(config: Any, rows: int, columns: int) -> Cache:

@@ -62,6 +62,7 @@ def test_the_cache_is_of_one_dtype_and_of_the_size_that_was_asked_for():
     assert seen.tolist() == keys.tolist()
     assert (cache.layers[0].keys.dtype, cache.layers[0].keys.shape) == (torch.bfloat16, (3, 2, 10, 8))
     assert cache.layers[0].keys[0].eq(0).all()
+    memory = cache.layers[0].keys.data_ptr()
     # The row 2 alone goes on, its last three columns are to end at column 3 of 8, and a row 1 begins beside it.
     cache.move(torch.tensor([2]), rows=2, columns=8, end=3)
     cache.open(slice(0, 1), begin=0, end=4, new=1)
@@ -69,6 +70,10 @@ def test_the_cache_is_of_one_dtype_and_of_the_size_that_was_asked_for():
     assert seen[0, 0, :, 0].tolist() == [2, 2, 2, 3]
     assert cache.layers[0].keys.shape == (2, 2, 8, 8)
     assert cache.layers[0].keys[1].eq(0).all()
+    assert cache.layers[0].keys.data_ptr() == memory  # 2 · 8 places fit where 3 · 10 were
+    cache.move(torch.tensor([0]), rows=5, columns=9, end=4)
+    assert (cache.layers[0].keys.shape, cache.layers[0].keys[0, 0, :, 0].tolist()) == ((5, 2, 9, 8), [2, 2, 2, 3, *[0] * 5])
+    assert cache.layers[0].keys[1:].eq(0).all()
 
 
 def test_recurrent_layers_keep_the_cache_of_transformers(compute):
