@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,25 +53,21 @@ def generate(
     rows × (prompt + new tokens). When the device runs out of memory, `compute.memory` halves that, and the answers that are
     not done begin anew. Raises StageError for a prompt that does not fit into memory alone.
     """
-    answers = [_Answer(prompt, seed, max_new_tokens) for prompt, seed in zip(prompts, seeds, strict=True)]
-    waiting = sorted(answers, key=lambda answer: -len(answer.prompt))
 
-    def choose(logits: torch.Tensor, rows: Sequence[_Answer]) -> tuple[list[int], list[float]]:
-        uniforms = torch.tensor([answer.uniform for answer in rows], dtype=torch.float64, device=logits.device)
+    def choose(logits: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = sample_tokens(logits, uniforms, temperature, top_p)
         if not logprobs:
-            return tokens.tolist(), [0.0] * len(rows)
+            return tokens, logits.new_zeros(len(tokens))
         scaled = (logits / (temperature or 1.0)).log_softmax(-1)
-        return tokens.tolist(), scaled.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).tolist()
+        return tokens, scaled.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
+    decoder = _Decoder(model, prompts, seeds, max_new_tokens, stop, pad_id, compute, choose, logprobs)
     keep_freed_memory()
     with torch.inference_mode(), fixed_weights(model, compute):
-        while waiting:
-            decoder = _Decoder(model, waiting, frozenset(stop), pad_id, compute, compute.memory.share(max_tokens))
-            if not fits_in_memory(partial(decoder.run, choose)):
+        while missing := decoder.missing():
+            if not fits_in_memory(partial(decoder.run, missing, compute.memory.share(max_tokens))):
                 shrink_budget(compute, max_tokens, *decoder.size)
-            waiting = [answer for answer in waiting if answer.finish is None]
-    return [answer.result(logprobs) for answer in answers]
+    return [answer for answer in decoder.answers if answer is not None]
 
 
 def sample_tokens(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
@@ -114,77 +110,107 @@ def _first_above(cumulative: torch.Tensor, point: torch.Tensor) -> tuple[torch.T
     return place, point - F.pad(cumulative, (1, 0)).gather(-1, place)
 
 
-class _Answer:
-    """A prompt, and what has been sampled for it so far."""
+Choose = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""From logits (rows, V) and uniform numbers (rows,) to tokens and their log-probabilities, (rows,) each."""
 
-    def __init__(self, prompt: Sequence[int], seed: int, max_new_tokens: int) -> None:
-        self.prompt = prompt
-        generator = torch.Generator().manual_seed(seed)
-        self.uniforms: list[float] = torch.rand(max_new_tokens, generator=generator, dtype=torch.float64).tolist()
-        self.restart()
 
-    def restart(self) -> None:
-        """Forget what has been sampled."""
-        self.ids: list[int] = []
-        self.logprobs: list[float] = []
-        self.finish: Literal["stop", "length"] | None = None
+@dataclass(frozen=True)
+class _Rows:
+    """What has been sampled, a row for each answer that is on its way, and the random numbers of S steps.
 
-    @property
-    def length(self) -> int:
-        """Tokens so far, the prompt's included."""
-        return len(self.prompt) + len(self.ids)
+    tokens, logprobs and uniforms (rows, S + 1): at the last place lands what a row takes that has reached its length and waits
+    to be dropped. taken (rows,): how many tokens; ended (rows,) bool.
+    """
 
-    @property
-    def left(self) -> int:
-        """How many tokens may still come."""
-        return len(self.uniforms) - len(self.ids)
+    tokens: torch.Tensor
+    logprobs: torch.Tensor
+    uniforms: torch.Tensor
+    taken: torch.Tensor
+    ended: torch.Tensor
 
-    @property
-    def uniform(self) -> float:
-        """The random number of the next token; any number, where none will come."""
-        return self.uniforms[len(self.ids)] if self.left else 0.0
+    @classmethod
+    def new(cls, seeds: Sequence[int], steps: int, device: str) -> _Rows:
+        """Rows without a token."""
+        uniforms = torch.zeros(len(seeds), steps + 1, dtype=torch.float64)
+        for row, seed in zip(uniforms, seeds, strict=True):
+            row[:steps] = torch.rand(steps, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        taken = torch.zeros(len(seeds), dtype=torch.long, device=device)
+        tokens = torch.zeros_like(uniforms, dtype=torch.long, device=device)
+        return cls(tokens, tokens.float(), uniforms.to(device), taken, taken.bool())
 
-    def append(self, token: int, logprob: float, stop: Collection[int]) -> None:
-        """Take the next token. An answer that has ended stays as it is: its row only waits to be dropped."""
-        if self.finish is None:
-            self.ids.append(token)
-            self.logprobs.append(logprob)
-            self.finish = "stop" if token in stop else None if self.left else "length"
+    def replaced(self, kept: torch.Tensor, fresh: _Rows) -> _Rows:
+        """The rows `kept`, and behind them the `fresh` ones."""
+        return _Rows(*(torch.cat([getattr(self, field.name)[kept], getattr(fresh, field.name)]) for field in fields(self)))
 
-    def result(self, logprobs: bool) -> Generated:
-        return Generated(tuple(self.ids), self.finish or "length", tuple(self.logprobs) if logprobs else None)
+    def sample(self, logits: torch.Tensor, choose: Choose, stops: torch.Tensor) -> None:
+        """Take the next token of every row."""
+        steps = self.tokens.shape[1] - 1
+        place = self.taken.clamp(max=steps).unsqueeze(1)
+        tokens, logprobs = choose(logits, self.uniforms.gather(1, place).squeeze(1))
+        self.tokens.scatter_(1, place, tokens.unsqueeze(1))
+        self.logprobs.scatter_(1, place, logprobs.unsqueeze(1))
+        self.taken.add_(1)
+        self.ended.logical_or_(torch.isin(tokens, stops) | (self.taken >= steps))
+
+    def newest(self, count: int) -> torch.Tensor:
+        """The last tokens (count, 1) of the first rows."""
+        last = (self.taken[:count] - 1).clamp(max=self.tokens.shape[1] - 1)
+        return self.tokens[:count].gather(1, last.unsqueeze(1))
+
+    def answers(self, rows: torch.Tensor, stop: Collection[int], logprobs: bool) -> list[Generated]:
+        """The answers of some rows, each cut after its first stop token; what stands behind that was for the rows beside it."""
+        steps, answers = self.tokens.shape[1] - 1, []
+        for ids, chosen in zip(self.tokens[rows].tolist(), self.logprobs[rows].tolist(), strict=True):
+            end = next((place + 1 for place, token in enumerate(ids[:steps]) if token in stop), None)
+            values = tuple(chosen[: end or steps]) if logprobs else None
+            answers.append(Generated(tuple(ids[: end or steps]), "stop" if end else "length", values))
+        return answers
 
 
 class _Decoder:
-    """Answers on their way: `live` ones have a row of the cache, `waiting` ones have not, longest prompt first.
+    """Answers to `prompts`, by number: those in `live` have a row of the cache, those in `waiting` have none yet.
 
     All rows write their next token into one column, the last before `end`; a prompt that is taken up later is read so that it
     ends there, too. What stands before a row's column in `starts` is padding.
     """
 
     def __init__(
-        self, model: Any, waiting: Sequence[_Answer], stop: Collection[int], pad_id: int, compute: Compute, max_tokens: int
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        steps: int,
+        stop: Collection[int],
+        pad_id: int,
+        compute: Compute,
+        choose: Choose,
+        logprobs: bool,
     ) -> None:
-        self.model, self.stop, self.pad_id, self.max_tokens = model, stop, pad_id, max_tokens
-        self.device, self.pass_tokens = compute.device, pass_tokens(compute)
-        self.cache: Any = None
-        self.live: list[_Answer] = []
-        self.waiting = list(waiting)
-        for answer in self.waiting:
-            answer.restart()
-        self.starts, self.end, self.size = torch.empty(0), 0, (0, 0)
+        self.model, self.prompts, self.seeds, self.steps, self.pad_id = model, prompts, seeds, steps, pad_id
+        self.device, self.pass_tokens, self.choose, self.logprobs = compute.device, pass_tokens(compute), choose, logprobs
+        self.stop = frozenset(stop)
+        self.answers: list[Generated | None] = [None] * len(prompts)
+        self.size = (0, 0)
+        """Rows and columns of the cache."""
 
-    def run(self, choose: Callable[[torch.Tensor, Sequence[_Answer]], tuple[list[int], list[float]]]) -> None:
-        """Sample until every answer has ended; `choose` gives a token and its log-probability for each row of logits."""
-        while True:
-            ended = sum(answer.finish is not None for answer in self.live)
-            if ended == len(self.live) and not self.waiting:
-                return
+    def missing(self) -> list[int]:
+        """The prompts that have no answer, longest first."""
+        numbers = [number for number, answer in enumerate(self.answers) if answer is None]
+        return sorted(numbers, key=lambda number: -len(self.prompts[number]))
+
+    def run(self, waiting: Sequence[int], max_tokens: int) -> None:
+        """Sample until each of these prompts has its answer, in a cache of at most `max_tokens` places."""
+        self.waiting, self.max_tokens, self.live = list(waiting), max_tokens, list[int]()
+        self.cache: Any = None
+        self.rows = _Rows.new([], self.steps, self.device)
+        stops = torch.tensor(sorted(self.stop), dtype=torch.long, device=self.device)
+        while self.waiting or self.live:
+            ended = int(self.rows.ended.sum())
             # Only our own cache gives up rows, and takes up others, while some are on their way.
             few = 8 * ended < len(self.live) if isinstance(self.cache, PreallocatedCache) else ended < len(self.live)
             logits = self._step() if few else self._regroup()
-            for answer, token, logprob in zip(self.live, *choose(logits, self.live), strict=True):
-                answer.append(token, logprob, self.stop)
+            if logits is not None:
+                self.rows.sample(logits, self.choose, stops)
 
     def _step(self) -> torch.Tensor:
         """The logits (rows, V) of the next column."""
@@ -193,56 +219,62 @@ class _Decoder:
 
     def _decode(self, count: int) -> torch.Tensor:
         """The logits (count, V) after the newest token of the first `count` rows."""
-        return self._read([answer.ids[-1:] for answer in self.live[:count]], slice(0, count), 0)
+        return self._read(self.rows.newest(count), slice(0, count), 0)
 
-    def _regroup(self) -> torch.Tensor:
-        """Drop the rows that have ended and take up waiting prompts: the logits (rows, V) of all that are live now."""
-        kept = [row for row, answer in enumerate(self.live) if answer.finish is None]
-        self.live = [self.live[row] for row in kept]
-        width = max(answer.length for answer in self.live or self.waiting[:1])
-        fresh = self._take_up(width)
+    def _regroup(self) -> torch.Tensor | None:
+        """Drop the rows that have ended and take up waiting prompts: the logits (rows, V) of all that are live then, if any."""
+        ended = self.rows.ended.nonzero().squeeze(1)
+        for row, answer in zip(ended.tolist(), self.rows.answers(ended, self.stop, self.logprobs), strict=True):
+            self.answers[self.live[row]] = answer
+        kept = (~self.rows.ended).nonzero().squeeze(1)
+        taken = self.rows.taken[kept].tolist()
+        self.live = [self.live[row] for row in kept.tolist()]
+        lengths = [len(self.prompts[number]) + count for number, count in zip(self.live, taken, strict=True)]
+        fresh = self._take_up(max(lengths, default=0))
+        if not (kept.numel() or fresh):
+            return None
+        lengths += [len(self.prompts[number]) for number in fresh]
         self.live += fresh
-        self.size = len(self.live), width + max(answer.left for answer in self.live)
-        if kept:
-            self.cache.move(torch.tensor(kept, device=self.device), *self.size, width - 1)
+        self.rows = self.rows.replaced(kept, _Rows.new([self.seeds[number] for number in fresh], self.steps, self.device))
+        self.end = max(lengths)
+        self.size = len(lengths), self.end + self.steps - (0 if fresh else min(taken))
+        self.starts = torch.tensor([self.end - length for length in lengths], device=self.device)
+        if taken:
+            self.cache.move(kept, *self.size, self.end - 1)
         else:
             self.cache = make_cache(self.model.config, *self.size)
-        self.starts = torch.tensor([width - answer.length for answer in self.live], device=self.device)
-        self.end = width
-        decoded = [self._decode(len(kept))] if kept else []
-        return torch.cat(decoded + self._prefill(fresh))
+        return torch.cat([*([self._decode(len(taken))] if taken else []), *self._prefill(fresh)])
 
-    def _take_up(self, width: int) -> list[_Answer]:
-        """As many waiting answers as may stand beside the live ones in rows that are `width` tokens long so far."""
-        room = self.max_tokens // (width + self.waiting[0].left) - len(self.live) if self.waiting else 0
+    def _take_up(self, width: int) -> list[int]:
+        """As many waiting prompts as fit beside the live rows, which are `width` tokens long so far; one where none is live."""
+        if not self.waiting:
+            return []
+        room = self.max_tokens // ((width or len(self.prompts[self.waiting[0]])) + self.steps) - len(self.live)
         count = max(room, 0 if self.live else 1)
         fresh, self.waiting = self.waiting[:count], self.waiting[count:]
         return fresh
 
-    def _prefill(self, fresh: Sequence[_Answer]) -> list[torch.Tensor]:
+    def _prefill(self, fresh: Sequence[int]) -> list[torch.Tensor]:
         """The logits (rows, V) after the prompts of the last rows, read in parts of similar length: little is padding."""
-        lengths, before = [len(answer.prompt) for answer in fresh], len(self.live) - len(fresh)
+        lengths, before = [len(self.prompts[number]) for number in fresh], len(self.live) - len(fresh)
         parts = [list(range(len(fresh)))] if fresh else []
         if isinstance(self.cache, PreallocatedCache):
             parts = length_batches(lengths, None, self.pass_tokens)
-        return [
-            self._read(
-                [fresh[row].prompt for row in part],
-                slice(before + part[0], before + part[-1] + 1),
-                self.end - lengths[part[0]],
-            )
-            for part in parts
-        ]
+        logits = []
+        for part in parts:
+            ids, _ = pad([self.prompts[fresh[row]] for row in part], self.pad_id, side="left")
+            rows = slice(before + part[0], before + part[-1] + 1)
+            logits.append(self._read(ids.to(self.device), rows, self.end - lengths[part[0]]))
+        return logits
 
-    def _read(self, tokens: Sequence[Sequence[int]], rows: slice, begin: int) -> torch.Tensor:
-        """Logits (rows, V) after `tokens`, which end at the column `end`; the columns before `begin` are all padding."""
-        input_ids, _ = pad(tokens, self.pad_id, side="left")
+    def _read(self, input_ids: torch.Tensor, rows: slice, begin: int) -> torch.Tensor:
+        """Logits (rows, V) after `input_ids`, which end at the column `end`; the columns before `begin` are all padding."""
         new, starts = input_ids.shape[1], self.starts[rows, None]
         columns = torch.arange(begin, self.end, device=self.device)
         if isinstance(self.cache, PreallocatedCache):
             self.cache.open(rows, begin, self.end, new)
         output = self.model(
-            input_ids=input_ids.to(self.device),
+            input_ids=input_ids,
             attention_mask=(columns >= starts).long(),
             position_ids=(columns[-new:] - starts).clamp(min=0),
             past_key_values=self.cache,
