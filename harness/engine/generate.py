@@ -128,6 +128,11 @@ class _Rows:
     taken: torch.Tensor
     ended: torch.Tensor
 
+    @property
+    def steps(self) -> int:
+        """The longest answer, in tokens."""
+        return self.tokens.shape[1] - 1
+
     @classmethod
     def new(cls, seeds: Sequence[int], steps: int, device: str) -> _Rows:
         """Rows without a token."""
@@ -144,26 +149,26 @@ class _Rows:
 
     def sample(self, logits: torch.Tensor, choose: Choose, stops: torch.Tensor) -> None:
         """Take the next token of every row."""
-        steps = self.tokens.shape[1] - 1
-        place = self.taken.clamp(max=steps).unsqueeze(1)
+        place = self.taken.clamp(max=self.steps).unsqueeze(1)
         tokens, logprobs = choose(logits, self.uniforms.gather(1, place).squeeze(1))
         self.tokens.scatter_(1, place, tokens.unsqueeze(1))
         self.logprobs.scatter_(1, place, logprobs.unsqueeze(1))
         self.taken.add_(1)
-        self.ended.logical_or_(torch.isin(tokens, stops) | (self.taken >= steps))
+        self.ended.logical_or_(torch.isin(tokens, stops) | (self.taken >= self.steps))
 
     def newest(self, count: int) -> torch.Tensor:
         """The last tokens (count, 1) of the first rows."""
-        last = (self.taken[:count] - 1).clamp(max=self.tokens.shape[1] - 1)
+        last = (self.taken[:count] - 1).clamp(max=self.steps)
         return self.tokens[:count].gather(1, last.unsqueeze(1))
 
     def answers(self, rows: torch.Tensor, stop: Collection[int], logprobs: bool) -> list[Generated]:
         """The answers of some rows, each cut after its first stop token; what stands behind that was for the rows beside it."""
-        steps, answers = self.tokens.shape[1] - 1, []
+        answers = []
         for ids, chosen in zip(self.tokens[rows].tolist(), self.logprobs[rows].tolist(), strict=True):
-            end = next((place + 1 for place, token in enumerate(ids[:steps]) if token in stop), None)
-            values = tuple(chosen[: end or steps]) if logprobs else None
-            answers.append(Generated(tuple(ids[: end or steps]), "stop" if end else "length", values))
+            stopped = next((place + 1 for place, token in enumerate(ids[: self.steps]) if token in stop), None)
+            end = stopped or self.steps
+            values = tuple(chosen[:end]) if logprobs else None
+            answers.append(Generated(tuple(ids[:end]), "stop" if stopped else "length", values))
         return answers
 
 
@@ -223,9 +228,7 @@ class _Decoder:
 
     def _regroup(self) -> torch.Tensor | None:
         """Drop the rows that have ended and take up waiting prompts: the logits (rows, V) of all that are live then, if any."""
-        ended = self.rows.ended.nonzero().squeeze(1)
-        for row, answer in zip(ended.tolist(), self.rows.answers(ended, self.stop, self.logprobs), strict=True):
-            self.answers[self.live[row]] = answer
+        self._collect()
         kept = (~self.rows.ended).nonzero().squeeze(1)
         taken = self.rows.taken[kept].tolist()
         self.live = [self.live[row] for row in kept.tolist()]
@@ -244,6 +247,12 @@ class _Decoder:
         else:
             self.cache = make_cache(self.model.config, *self.size)
         return torch.cat([*([self._decode(len(taken))] if taken else []), *self._prefill(fresh)])
+
+    def _collect(self) -> None:
+        """Keep the answers of the rows that have ended."""
+        ended = self.rows.ended.nonzero().squeeze(1)
+        for row, answer in zip(ended.tolist(), self.rows.answers(ended, self.stop, self.logprobs), strict=True):
+            self.answers[self.live[row]] = answer
 
     def _take_up(self, width: int) -> list[int]:
         """As many waiting prompts as fit beside the live rows, which are `width` tokens long so far; one where none is live."""

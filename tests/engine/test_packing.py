@@ -7,6 +7,8 @@ import pytest
 torch = pytest.importorskip("torch")
 from harness.components import Compute  # noqa: E402
 from harness.engine import packing  # noqa: E402
+from harness.engine.generate import generate  # noqa: E402
+from harness.engine.likelihood import TokenSequence, answer_divergence, token_logprobs  # noqa: E402
 from harness.engine.packing import packed_weights  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -94,3 +96,36 @@ def test_weights_of_another_dtype_are_left_alone():
     model = Tied().double()
     with packed_weights(model, FP32):
         assert packed(model) == []
+
+
+def test_sampling_and_reading_go_through_packed_weights(policy, compute, monkeypatch):
+    model, tokenizer = policy
+    products, plain_product = [], packing._product
+
+    def counted(*arguments):
+        products.append(arguments)
+        return plain_product(*arguments)
+
+    def numbers(size):
+        monkeypatch.setattr(packing, "PACKED_WEIGHTS", range(1, size))
+        counts, options = [len(products)], {"pad_id": tokenizer.pad_token_id}
+        answers = generate(
+            model, [[3, 20], [3, 30, 40]], [0, 1], compute, max_new_tokens=6, stop=(), logprobs=True, **options
+        )
+        counts.append(len(products))
+        sequences = [TokenSequence([3, 20], answer.ids) for answer in answers]
+        logprobs = token_logprobs(model, sequences, compute, **options)
+        counts.append(len(products))
+        divergence = answer_divergence(model, model, sequences, compute, **options)
+        counts.append(len(products))
+        values = [value for answer in answers for value in answer.logprobs]
+        return torch.tensor([*values, *torch.cat(logprobs).tolist(), *(each.logprob for each in divergence)]), counts
+
+    monkeypatch.setattr(packing, "_product", counted)
+    expected, counts = numbers(1)
+    assert set(counts) == {0}
+    found, counts = numbers(2**20)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    if not packing._can_pack(compute):
+        pytest.skip("oneDNN does not pack here")
+    assert counts == sorted(set(counts))  # each of the three adds to them
