@@ -206,7 +206,7 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
         context = Alone(Path(folder), job["precision"], job["threads"])
         context.checkpoints.mkdir()
         config = configuration(job["task"], job["changed"], job["batch"])
-        go = trainer(job, config.engine, context)
+        go = trainer(job, context)
         # A step too small to move any weight: the timed pass begins at the starting model, where DPO's loss is log 2.
         go(pairs[:2], config.model_copy(update={"learning_rate": 1e-30}))
         context.losses.clear()
@@ -230,7 +230,7 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def trainer(job: Mapping[str, Any], engine: str, context: Alone) -> Callable[[Sequence[Any], Any], None]:
+def trainer(job: Mapping[str, Any], context: Alone) -> Callable[[Sequence[Any], Any], None]:
     """A function that trains on pairs, with a stage's options; the models are loaded here, outside of what is timed."""
     from harness_plugins.aligners.trl_training import train_dpo, train_reward
 
@@ -247,7 +247,7 @@ def trainer(job: Mapping[str, Any], engine: str, context: Alone) -> Callable[[Se
     else:
         model, tokenizer = reward_model_from(path, compute, context.seed, disable_dropout=True)
         read = pair_scores
-    if engine == "trl":
+    if job["changed"]["engine"] == "trl":
         if job["task"] == "reward":
             return lambda pairs, config: train_reward(model, tokenizer, pairs, config, context)
         precomputed = job["changed"]["args"].get("precompute_ref_log_probs")

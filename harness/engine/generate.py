@@ -209,13 +209,14 @@ class _Decoder:
         self.cache: Any = None
         self.rows = _Rows.new([], self.steps, self.device)
         stops = torch.tensor(sorted(self.stop), dtype=torch.long, device=self.device)
-        while self.waiting or self.live:
+        while True:
             ended = int(self.rows.ended.sum())
+            if ended == len(self.live) and not self.waiting:
+                self._collect()
+                return
             # Only our own cache gives up rows, and takes up others, while some are on their way.
             few = 8 * ended < len(self.live) if isinstance(self.cache, PreallocatedCache) else ended < len(self.live)
-            logits = self._step() if few else self._regroup()
-            if logits is not None:
-                self.rows.sample(logits, self.choose, stops)
+            self.rows.sample(self._step() if few else self._regroup(), self.choose, stops)
 
     def _step(self) -> torch.Tensor:
         """The logits (rows, V) of the next column."""
@@ -226,16 +227,14 @@ class _Decoder:
         """The logits (count, V) after the newest token of the first `count` rows."""
         return self._read(self.rows.newest(count), slice(0, count), 0)
 
-    def _regroup(self) -> torch.Tensor | None:
-        """Drop the rows that have ended and take up waiting prompts: the logits (rows, V) of all that are live then, if any."""
+    def _regroup(self) -> torch.Tensor:
+        """Drop the rows that have ended and take up waiting prompts: the logits (rows, V) of all that are live then."""
         self._collect()
         kept = (~self.rows.ended).nonzero().squeeze(1)
         taken = self.rows.taken[kept].tolist()
         self.live = [self.live[row] for row in kept.tolist()]
         lengths = [len(self.prompts[number]) + count for number, count in zip(self.live, taken, strict=True)]
         fresh = self._take_up(max(lengths, default=0))
-        if not (kept.numel() or fresh):
-            return None
         lengths += [len(self.prompts[number]) for number in fresh]
         self.live += fresh
         self.rows = self.rows.replaced(kept, _Rows.new([self.seeds[number] for number in fresh], self.steps, self.device))
