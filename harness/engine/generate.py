@@ -216,7 +216,8 @@ class _Decoder:
                 return
             # Only our own cache gives up rows, and takes up others, while some are on their way.
             few = 8 * ended < len(self.live) if isinstance(self.cache, PreallocatedCache) else ended < len(self.live)
-            self.rows.sample(self._step() if few else self._regroup(), self.choose, stops)
+            logits = self._step() if few else self._regroup()
+            self.rows.sample(logits, self.choose, stops)
 
     def _step(self) -> torch.Tensor:
         """The logits (rows, V) of the next column."""
