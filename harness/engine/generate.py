@@ -131,7 +131,7 @@ class _Rows:
     @property
     def steps(self) -> int:
         """The longest answer, in tokens."""
-        return self.tokens.shape[1] - 1
+        return len(self.tokens.T) - 1
 
     @classmethod
     def new(cls, seeds: Sequence[int], steps: int, device: str) -> _Rows:
