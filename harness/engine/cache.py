@@ -25,8 +25,8 @@ class PreallocatedCache(Cache):  # type: ignore[misc]
     """Keys and values of B rows in C columns, (B, heads, C, head size) a layer, as the values' dtype.
 
     `open` says where the next pass writes, so that parts of a batch can be prefilled one after another and decoded
-    together; `move` drops rows and makes room for others. A sliding window is left to the attention mask, which has it in
-    any case.
+    together; `move` drops rows and makes room for others; `keep_prefix` and `begin_with_prefix` write into many rows what
+    was computed once. A sliding window is left to the attention mask, which has it in any case.
     """
 
     def __init__(self, layers: int, rows: int, columns: int) -> None:
@@ -42,6 +42,16 @@ class PreallocatedCache(Cache):  # type: ignore[misc]
         """Go on in a cache of `rows` × `columns`: the rows `kept` come first, and what they hold ends at column `end`."""
         for layer in self.layers:
             layer.move(kept, rows, columns, end)
+
+    def keep_prefix(self, length: int) -> None:
+        """Keep a copy of what the first row holds in its first `length` columns."""
+        for layer in self.layers:
+            layer.keep_prefix(length)
+
+    def begin_with_prefix(self, rows: slice, starts: torch.Tensor) -> None:
+        """Write the prefix into `rows`, into each from its column of `starts` (rows,) on."""
+        for layer in self.layers:
+            layer.begin_with_prefix(rows, starts)
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[misc]
@@ -82,6 +92,16 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
             moved = _zeros(states, (rows, states.shape[1], columns, states.shape[-1]))
             moved[: len(kept), :, :end] = held
             setattr(self, name, moved)
+
+    def keep_prefix(self, length: int) -> None:
+        names = ("keys", "values") if self.is_initialized else ()
+        self.prefix = {name: getattr(self, name)[0, :, :length].transpose(0, 1).clone() for name in names}
+
+    def begin_with_prefix(self, rows: slice, starts: torch.Tensor) -> None:
+        row = torch.arange(len(starts), device=starts.device)[:, None]
+        for name, prefix in self.prefix.items():
+            columns = starts[:, None] + torch.arange(len(prefix), device=starts.device)
+            getattr(self, name)[rows][row, :, columns] = prefix
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.window.end - self.window.begin, 0

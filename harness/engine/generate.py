@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 DECODE_TOKENS = 16384
 """Tokens of the rows that are decoded together, prompts and new tokens: their keys and values stay in memory."""
 
+WORTH_A_PASS = 256
+"""Tokens that must be saved by reading what all prompts begin with in a pass of its own."""
+
 
 @dataclass(frozen=True)
 class Generated:
@@ -49,9 +52,9 @@ def generate(
 
     Row i's randomness is one uniform number per step, drawn from seeds[i], and inverse-CDF sampling: an answer depends on
     its prompt and seed, not on the prompts beside it, up to rounding. Log-probabilities are those of the distribution at
-    `temperature` (1 when greedy), before top-p. Prompts are taken up longest first, and as rows end; `max_tokens` bounds
-    rows × (prompt + new tokens). When the device runs out of memory, `compute.memory` halves that, and the answers that are
-    not done begin anew. Raises StageError for a prompt that does not fit into memory alone.
+    `temperature` (1 when greedy), before top-p. Prompts are taken up longest first, and as rows end; what all of them begin
+    with is read once. `max_tokens` bounds rows × (prompt + new tokens). When the device runs out of memory, `compute.memory`
+    halves that, and the answers that are not done begin anew. Raises StageError for a prompt that does not fit alone.
     """
 
     def choose(logits: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -176,7 +179,8 @@ class _Decoder:
     """Answers to `prompts`, by number: those in `live` have a row of the cache, those in `waiting` have none yet.
 
     All rows write their next token into one column, the last before `end`; a prompt that is taken up later is read so that it
-    ends there, too. What stands before a row's column in `starts` is padding.
+    ends there, too. What stands before a row's column in `starts` is padding. The first `shared` tokens of all prompts are
+    read once.
     """
 
     def __init__(
@@ -194,6 +198,7 @@ class _Decoder:
         self.model, self.prompts, self.seeds, self.steps, self.pad_id = model, prompts, seeds, steps, pad_id
         self.device, self.pass_tokens, self.choose, self.logprobs = compute.device, pass_tokens(compute), choose, logprobs
         self.stop = frozenset(stop)
+        self.shared = 0 if _keys_follow_length(model.config) else _shared(prompts)
         self.answers: list[Generated | None] = [None] * len(prompts)
         self.size = (0, 0)
         """Rows and columns of the cache."""
@@ -246,6 +251,7 @@ class _Decoder:
             self.cache.move(kept, *self.size, self.end - 1)
         else:
             self.cache = make_cache(self.model.config, *self.size)
+            self._read_shared()
         return torch.cat([*([self._decode(len(taken))] if taken else []), *self._prefill(fresh)])
 
     def _collect(self) -> None:
@@ -266,15 +272,27 @@ class _Decoder:
     def _prefill(self, fresh: Sequence[int]) -> list[torch.Tensor]:
         """The logits (rows, V) after the prompts of the last rows, read in parts of similar length: little is padding."""
         lengths, before = [len(self.prompts[number]) for number in fresh], len(self.live) - len(fresh)
-        parts = [list(range(len(fresh)))] if fresh else []
+        parts, shared = [list(range(len(fresh)))] if fresh else [], 0
         if isinstance(self.cache, PreallocatedCache):
-            parts = length_batches(lengths, None, self.pass_tokens)
+            shared = self.shared
+            parts = length_batches([length - shared for length in lengths], None, self.pass_tokens)
         logits = []
         for part in parts:
-            ids, _ = pad([self.prompts[fresh[row]] for row in part], self.pad_id, side="left")
-            rows = slice(before + part[0], before + part[-1] + 1)
-            logits.append(self._read(ids.to(self.device), rows, self.end - lengths[part[0]]))
+            longest, rows = lengths[part[0]], slice(before + part[0], before + part[-1] + 1)
+            if shared:
+                self.cache.begin_with_prefix(rows, self.starts[rows])
+            # A shorter prompt's part of the shared tokens is read again where the longest one's own tokens stand.
+            ids, _ = pad([self.prompts[fresh[row]][-(longest - shared) :] for row in part], self.pad_id, side="left")
+            logits.append(self._read(ids.to(self.device), rows, self.end - longest))
         return logits
+
+    def _read_shared(self) -> None:
+        """Read what all prompts begin with, in the first row, and keep it."""
+        if self.shared and isinstance(self.cache, PreallocatedCache):
+            ids = torch.tensor([self.prompts[0][: self.shared]], device=self.device)
+            self.cache.open(slice(0, 1), 0, self.shared, self.shared)
+            self.model(input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+            self.cache.keep_prefix(self.shared)
 
     def _read(self, input_ids: torch.Tensor, rows: slice, begin: int) -> torch.Tensor:
         """Logits (rows, V) after `input_ids`, which end at the column `end`; the columns before `begin` are all padding."""
@@ -291,3 +309,16 @@ class _Decoder:
             logits_to_keep=1,
         )
         return output.logits[:, -1].float()
+
+
+def _shared(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with, short of the last of any; 0 where too little would be saved."""
+    limit = min((len(prompt) - 1 for prompt in prompts), default=0)
+    count = next((place for place in range(limit) if len({prompt[place] for prompt in prompts}) > 1), limit)
+    return count if count * (len(prompts) - 1) >= WORTH_A_PASS else 0
+
+
+def _keys_follow_length(config: Any) -> bool:
+    """Whether rotary embeddings change with the length of what is read: keys of a short pass aren't those of a long one."""
+    types = str(getattr(config.get_text_config(), "rope_parameters", None))
+    return "dynamic" in types or "longrope" in types

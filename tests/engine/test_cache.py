@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from transformers import (  # noqa: E402
     AutoModelForCausalLM,
+    BloomConfig,
     GPT2Config,
     GPTNeoXConfig,
     JambaConfig,
@@ -27,12 +28,28 @@ CONFIGS = {
     "gpt2": GPT2Config(vocab_size=120, n_embd=32, n_layer=2, n_head=4),
     "gpt-neox": GPTNeoXConfig(**SIZES),
     "sliding-window": MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=6),
+    "alibi": BloomConfig(vocab_size=120, hidden_size=32, n_layer=2, n_head=4, tie_word_embeddings=False),
+    "longrope": LlamaConfig(
+        **SIZES,
+        num_key_value_heads=2,
+        max_position_embeddings=200,
+        # Prompts of over 70 tokens have other frequencies than what they all begin with alone.
+        rope_parameters={
+            "rope_type": "longrope",
+            "rope_theta": 1e4,
+            "factor": 3.0,
+            "short_factor": [1.0] * 4,
+            "long_factor": [3.0] * 4,
+            "original_max_position_embeddings": 70,
+        },
+    ),
 }
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19], [20, 21], [22, 23, 24, 25, 26]]
 
 
+@pytest.mark.parametrize("shared", [[], list(range(30, 100))], ids=["nothing-shared", "shared-beginning"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_greedy_answers_are_those_of_whole_passes(name, compute):
+def test_greedy_answers_are_those_of_whole_passes(name, shared, compute):
     torch.manual_seed(1)
     model = AutoModelForCausalLM.from_config(CONFIGS[name]).eval()
     with torch.no_grad():
@@ -40,11 +57,12 @@ def test_greedy_answers_are_those_of_whole_passes(name, compute):
             if weight.ndim == 2:
                 weight.mul_(4)
     assert isinstance(make_cache(model.config, 1, 1), PreallocatedCache)
+    prompts = [shared + prompt for prompt in PROMPTS]
     answers = generate(
-        model, PROMPTS, [0] * 5, compute, max_new_tokens=12, stop=set(range(60)), pad_id=0, temperature=0.0, logprobs=True
+        model, prompts, [0] * 5, compute, max_new_tokens=12, stop=set(range(60)), pad_id=0, temperature=0.0, logprobs=True
     )
     assert len({len(answer.ids) for answer in answers}) > 1  # some stop early, and their rows are dropped
-    for prompt, answer in zip(PROMPTS, answers, strict=True):
+    for prompt, answer in zip(prompts, answers, strict=True):
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([[*prompt, *answer.ids]]), use_cache=False).logits[
                 0, len(prompt) - 1 : -1

@@ -49,6 +49,29 @@ def test_waiting_prompts_take_the_places_of_answers_that_have_ended(policy, comp
     assert all(4 <= rows[place - 1][0] + rows[place][0] <= 8 for place in reads[1:-1])
 
 
+@pytest.mark.parametrize("max_tokens", [16384, 3 * (67 + 24)])
+def test_what_all_prompts_begin_with_is_read_once(policy, compute, max_tokens):
+    model, _ = policy
+    shared = [3, *range(20, 79)]
+    prompts = [shared + [40 + row] * (row % 8) for row in range(10)]
+    read = []
+    handle = model.register_forward_pre_hook(
+        lambda _module, _args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    try:
+        answers = run(policy, compute, prompts=prompts, seeds=range(10), max_tokens=max_tokens, logprobs=True)
+    finally:
+        handle.remove()
+    # 59 tokens once, since of the shortest prompt the last one must be read, and up to 8 more of each prompt.
+    assert read[0] == 59
+    assert max(read[1:]) <= 10 * 8
+    # Alone, nothing is shared.
+    alone = [run(policy, compute, [prompt], [seed], logprobs=True)[0] for seed, prompt in enumerate(prompts)]
+    for expected, answer in zip(alone, answers, strict=True):
+        assert answer.ids == expected.ids
+        assert answer.logprobs == pytest.approx(expected.logprobs, abs=1e-5)
+
+
 def test_the_seed_decides(policy, compute):
     first, again, other = (run(policy, compute, seeds=seeds) for seeds in (range(6), range(6), range(6, 12)))
     assert first == again
