@@ -39,12 +39,12 @@ class PreallocatedCache(Cache):  # type: ignore[misc]
         window.rows, window.begin, window.end, window.seen = rows, begin, end, end - begin - new
 
     def move(self, kept: torch.Tensor, rows: int, columns: int, end: int) -> None:
-        """Go on in a cache of `rows` × `columns`: the rows `kept` come first, and what they hold ends at column `end`."""
+        """Go on in a cache of `rows` × `columns`: the rows `kept`, if any, come first, and what they hold ends at column `end`."""
         for layer in self.layers:
             layer.move(kept, rows, columns, end)
 
     def keep_prefix(self, length: int) -> None:
-        """Keep a copy of what the first row holds in its first `length` columns."""
+        """Keep a copy of the keys and values that the first row holds in its first `length` columns."""
         for layer in self.layers:
             layer.keep_prefix(length)
 
@@ -60,6 +60,8 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
     def __init__(self, window: Window, rows: int, columns: int) -> None:
         super().__init__()
         self.window, self.size = window, (rows, columns)
+        self.prefix: dict[str, torch.Tensor] = {}
+        """Keys and values that many rows begin with, (length, heads, head size) each."""
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         rows, columns = self.size

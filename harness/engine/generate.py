@@ -134,7 +134,7 @@ class _Rows:
     @property
     def steps(self) -> int:
         """The longest answer, in tokens."""
-        return len(self.tokens.T) - 1
+        return int(self.tokens.shape[1]) - 1
 
     @classmethod
     def new(cls, seeds: Sequence[int], steps: int, device: str) -> _Rows:
@@ -198,7 +198,9 @@ class _Decoder:
         self.model, self.prompts, self.seeds, self.steps, self.pad_id = model, prompts, seeds, steps, pad_id
         self.device, self.pass_tokens, self.choose, self.logprobs = compute.device, pass_tokens(compute), choose, logprobs
         self.stop = frozenset(stop)
-        self.shared = 0 if _keys_follow_length(model.config) else _shared(prompts)
+        # Only our own cache gives up rows, and takes up others, while some are on their way; and only it takes a prefix.
+        self.preallocated = isinstance(make_cache(model.config, 0, 0), PreallocatedCache)
+        self.shared = _shared(prompts) if self.preallocated and not _keys_follow_length(model.config) else 0
         self.answers: list[Generated | None] = [None] * len(prompts)
         self.size = (0, 0)
         """Rows and columns of the cache."""
@@ -219,8 +221,7 @@ class _Decoder:
             if ended == len(self.live) and not self.waiting:
                 self._collect()
                 return
-            # Only our own cache gives up rows, and takes up others, while some are on their way.
-            few = 8 * ended < len(self.live) if isinstance(self.cache, PreallocatedCache) else ended < len(self.live)
+            few = 8 * ended < len(self.live) if self.preallocated else ended < len(self.live)
             logits = self._step() if few else self._regroup()
             self.rows.sample(logits, self.choose, stops)
 
@@ -247,11 +248,12 @@ class _Decoder:
         self.end = max(lengths)
         self.size = len(lengths), self.end + self.steps - (0 if fresh else min(taken))
         self.starts = torch.tensor([self.end - length for length in lengths], device=self.device)
-        if taken:
+        if self.preallocated and self.cache is not None:
             self.cache.move(kept, *self.size, self.end - 1)
         else:
             self.cache = make_cache(self.model.config, *self.size)
-            self._read_shared()
+            if self.shared:
+                self._read_shared()
         return torch.cat([*([self._decode(len(taken))] if taken else []), *self._prefill(fresh)])
 
     def _collect(self) -> None:
@@ -272,33 +274,32 @@ class _Decoder:
     def _prefill(self, fresh: Sequence[int]) -> list[torch.Tensor]:
         """The logits (rows, V) after the prompts of the last rows, read in parts of similar length: little is padding."""
         lengths, before = [len(self.prompts[number]) for number in fresh], len(self.live) - len(fresh)
-        parts, shared = [list(range(len(fresh)))] if fresh else [], 0
-        if isinstance(self.cache, PreallocatedCache):
-            shared = self.shared
-            parts = length_batches([length - shared for length in lengths], None, self.pass_tokens)
+        if self.preallocated:
+            parts = length_batches([length - self.shared for length in lengths], None, self.pass_tokens)
+        else:
+            parts = [list(range(len(fresh)))] if fresh else []
         logits = []
         for part in parts:
             longest, rows = lengths[part[0]], slice(before + part[0], before + part[-1] + 1)
-            if shared:
+            if self.shared:
                 self.cache.begin_with_prefix(rows, self.starts[rows])
             # A shorter prompt's part of the shared tokens is read again where the longest one's own tokens stand.
-            ids, _ = pad([self.prompts[fresh[row]][-(longest - shared) :] for row in part], self.pad_id, side="left")
+            ids, _ = pad([self.prompts[fresh[row]][self.shared - longest :] for row in part], self.pad_id, side="left")
             logits.append(self._read(ids.to(self.device), rows, self.end - longest))
         return logits
 
     def _read_shared(self) -> None:
         """Read what all prompts begin with, in the first row, and keep it."""
-        if self.shared and isinstance(self.cache, PreallocatedCache):
-            ids = torch.tensor([self.prompts[0][: self.shared]], device=self.device)
-            self.cache.open(slice(0, 1), 0, self.shared, self.shared)
-            self.model(input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
-            self.cache.keep_prefix(self.shared)
+        ids = torch.tensor([self.prompts[0][: self.shared]], device=self.device)
+        self.cache.open(slice(0, 1), 0, self.shared, self.shared)
+        self.model(input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+        self.cache.keep_prefix(self.shared)
 
     def _read(self, input_ids: torch.Tensor, rows: slice, begin: int) -> torch.Tensor:
         """Logits (rows, V) after `input_ids`, which end at the column `end`; the columns before `begin` are all padding."""
         new, starts = input_ids.shape[1], self.starts[rows, None]
         columns = torch.arange(begin, self.end, device=self.device)
-        if isinstance(self.cache, PreallocatedCache):
+        if self.preallocated:
             self.cache.open(rows, begin, self.end, new)
         output = self.model(
             input_ids=input_ids,
@@ -319,6 +320,9 @@ def _shared(prompts: Sequence[Sequence[int]]) -> int:
 
 
 def _keys_follow_length(config: Any) -> bool:
-    """Whether rotary embeddings change with the length of what is read: keys of a short pass aren't those of a long one."""
+    """Whether rotary embeddings change with the length of what is read: keys of a short pass aren't those of a long one.
+
+    So do dynamic NTK scaling and LongRoPE (Ding et al., 2024, arXiv 2402.13753).
+    """
     types = str(getattr(config.get_text_config(), "rope_parameters", None))
     return "dynamic" in types or "longrope" in types

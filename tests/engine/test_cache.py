@@ -72,6 +72,21 @@ def test_greedy_answers_are_those_of_whole_passes(name, shared, compute):
         assert answer.logprobs == pytest.approx(expected.tolist(), abs=1e-5)
 
 
+def test_dynamic_rotary_embeddings_are_those_of_the_whole_prompt(compute):
+    # Beyond 70 tokens the frequencies follow the length: what all prompts begin with alone has others.
+    torch.manual_seed(1)
+    rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
+    sizes = SIZES | {"num_key_value_heads": 2, "max_position_embeddings": 70}
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**sizes, rope_parameters=rope)).eval()
+    prompts = [[*range(30, 100), row, row + 1, row + 2] for row in range(5, 10)]
+    answers = generate(
+        model, prompts, [0] * 5, compute, max_new_tokens=1, stop=set(), pad_id=0, temperature=0.0, logprobs=True
+    )
+    with torch.no_grad():
+        expected = model(input_ids=torch.tensor(prompts)).logits[:, -1].log_softmax(-1).amax(-1)
+    assert [answer.logprobs[0] for answer in answers] == pytest.approx(expected.tolist(), abs=1e-6)
+
+
 def test_the_cache_is_of_one_dtype_and_of_the_size_that_was_asked_for():
     cache = make_cache(CONFIGS["llama"], 3, 10)
     cache.open(slice(1, 3), begin=2, end=6, new=4)
