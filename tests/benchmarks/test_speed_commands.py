@@ -13,21 +13,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from harness_benchmarks.speed import generate, pairs, ppo  # noqa: E402
+from tiny_model import TINY  # noqa: E402
 
 from harness.components import Compute  # noqa: E402
 from harness.engine.base import build_base  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
-TINY = {
-    "type": "tiny",
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "vocab_size": 300,
-    "max_position_embeddings": 256,
-}
 SENTENCE = "how many legs has a spider that walks over the wide table by night ?"
 WORDS = SENTENCE.split()
 
@@ -76,7 +68,13 @@ def test_every_contestant_is_timed_from_the_starting_model_on(
     if task == "dpo":  # the warm-up before it has moved no weight
         assert result["losses"][0] == pytest.approx(math.log(2), abs=1e-6)
     columns = json.loads((model / "pairs.json").read_text(encoding="utf-8"))
-    assert result["tokens"] == sum(len(ids) for row in columns for ids in row)
+    tokens, answers = (sum(len(ids) for row in columns for ids in row[first:]) for first in (0, 1))
+    assert result["tokens"] == tokens
+    # 2 layers of four matrices of 32 × 32 and three of 32 × 64; 2 operations a weight and token, three times, and once more for
+    # DPO's reference. The output layer is for answer tokens alone.
+    layers = 2 * (4 * 32 * 32 + 3 * 32 * 64)
+    vocabulary = json.loads((model / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    assert result["flops"] == (8 * (layers * tokens + vocabulary * 32 * answers) if task == "dpo" else 6 * layers * tokens)
     assert result["matmul_rate"] > 0
 
 
@@ -127,6 +125,6 @@ def test_the_true_reward_at_a_kl_lies_between_the_nearest_policies() -> None:
         return ppo.Quality(truth=truth, win_rate=0.5, win_rate_error=0.0, kl=kl)
 
     curve = [at(0.0, 4.0), at(1.0, 5.0), at(3.0, 8.0)]
-    assert ppo.truth_at(curve, 2.0) == 6.5
+    assert ppo.truth_at(curve, 1.5) == 5.75  # a quarter of the way from 5 to 8
     assert ppo.truth_at(curve, 1.0) == 5.0
     assert ppo.truth_at(curve, 9.0) == 8.0  # beyond what it reached, its last

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_model import TINY
 
 from harness.components import Compute
 
@@ -14,15 +15,6 @@ TEXTS = (
     "how are you today",
     "what is the capital of the city of light?",
 ) * 20
-TINY = {
-    "type": "tiny",
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "vocab_size": 300,
-    "max_position_embeddings": 256,
-}
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import Any
 from harness_plugins.aligners.ppo import PPO, PPOConfig
 from harness_plugins.aligners.ppo_training import PPOTraining
 from safetensors.torch import load_file
+from tiny_model import TINY
 
 import harness
 from harness.engine.base import build_base
@@ -57,15 +58,7 @@ class Context:
 
 def make_inputs(folder: Path) -> dict[str, Any]:
     """What fills the slots: a base, a reward model on it, 14 prompts."""
-    spec = {
-        "type": "tiny",
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "vocab_size": 300,
-    }
-    build_base(spec, list(WORDS) * 20, folder / "base", COMPUTE, seed=3)
+    build_base(TINY, list(WORDS) * 20, folder / "base", COMPUTE, seed=3)
     save_model(*reward_model_from(folder / "base", COMPUTE, seed=4), folder / "reward")
     rows = tuple(
         harness.PromptRow(id=str(i), root=str(i), prompt=(harness.Message(role="user", content=f"{word} {i}"),))
