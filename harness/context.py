@@ -21,8 +21,9 @@ SAMPLE_SECONDS = 0.25
 class RunningStage(StageContext):
     """The context of a stage that trains in this process.
 
-    Scalars go to the train log beside the checkpoints, to `on_log`, and to the `health` monitor, which may end the stage. The
-    train log is moved into the output when the stage is done, so that it is committed with the model.
+    Scalars go to the train log beside the checkpoints, to `on_log`, and to the `health` monitor, which may end the stage;
+    those before a checkpoint that it goes on from, to the latter two again. The train log is moved into the output when the
+    stage is done, so that it is committed with the model.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class RunningStage(StageContext):
         seed: int,
         compute: Compute,
         work: Workspace,
-        on_log: Callable[[int, Mapping[str, float], int | None], None],
+        on_log: Callable[[int, Mapping[str, float], int | None, bool], None],
         on_note: Callable[[str], None],
         keep: Callable[[str, Mapping[str, Any], Callable[[Path], None]], Path],
         health: Monitor | None = None,
@@ -61,7 +62,7 @@ class RunningStage(StageContext):
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
         with self._log_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "total": total, "values": finite}) + "\n")
-        self._tell(step, finite, total)
+        self._tell(step, finite, total, again=False)
 
     def rewind(self, step: int) -> None:
         """Forget the scalars after `step`, and hand those before it on again; see StageContext."""
@@ -70,7 +71,7 @@ class RunningStage(StageContext):
         self._resumed = True
         self._health.reset()
         for row in kept:
-            self._tell(row["step"], row["values"], row.get("total"))
+            self._tell(row["step"], row["values"], row.get("total"), again=True)
 
     def note(self, text: str) -> None:
         """Tell the user something."""
@@ -87,8 +88,8 @@ class RunningStage(StageContext):
             self._log_path.touch()
         self._log_path.rename(self.output / TRAIN_LOG)
 
-    def _tell(self, step: int, values: Mapping[str, float], total: int | None) -> None:
-        self._on_log(step, values, total)
+    def _tell(self, step: int, values: Mapping[str, float], total: int | None, again: bool) -> None:
+        self._on_log(step, values, total, again)
         self._health.log(step, values, total)
 
 

@@ -244,9 +244,10 @@ class Run:
         hook.harness_stage_start(stage=node.name, aligner=node.aligner.name)
         self.log.stage(node.name, status="running", aligner=node.aligner.name)
 
-        def on_log(step: int, values: Mapping[str, float], total: int | None) -> None:
+        def on_log(step: int, values: Mapping[str, float], total: int | None, again: bool) -> None:
             self.log.event("scalars", stage=node.name, step=step, values=values)
-            self.progress.update(step, total, values)
+            if not again:
+                self.progress.update(step, total, values)
             hook.harness_stage_log(stage=node.name, step=step, values=values, total=total)
 
         def on_note(text: str) -> None:

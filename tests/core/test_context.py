@@ -12,7 +12,7 @@ from harness.context import TRAIN_LOG, RunningStage, read_train_log
 from harness.errors import StageError
 from harness.store import Workspace
 
-Told = list[tuple[int, dict[str, float]]]
+Told = list[tuple[int, dict[str, float], bool]]
 
 
 def stage(folder: Path, told: Told) -> RunningStage:
@@ -24,7 +24,7 @@ def stage(folder: Path, told: Told) -> RunningStage:
         1,
         Compute("cpu", "fp32", 1),
         work,
-        on_log=lambda step, values, _: told.append((step, dict(values))),
+        on_log=lambda step, values, _, again: told.append((step, dict(values), again)),
         on_note=lambda _: None,
         keep=lambda *_: folder,
     )
@@ -39,7 +39,7 @@ def test_scalars_after_a_checkpoint_are_forgotten_and_those_before_it_told_again
     second.rewind(2)
     second.log(3, {"loss": 30.0})
     second.finish()
-    assert told == [(1, {"loss": 1.0}), (2, {"loss": 2.0}), (3, {"loss": 30.0})]
+    assert told == [(1, {"loss": 1.0}, True), (2, {"loss": 2.0}, True), (3, {"loss": 30.0}, False)]
     kept = list(read_train_log(tmp_path / "output" / TRAIN_LOG))
     assert [(row["step"], row["values"]["loss"]) for row in kept] == [(1, 1.0), (2, 2.0), (3, 30.0)]
 
@@ -61,7 +61,7 @@ def test_a_loss_that_is_no_number_ends_the_stage(tmp_path: Path, value: float) -
 def test_another_scalar_that_is_no_number_is_left_out(tmp_path: Path) -> None:
     told: Told = []
     stage(tmp_path, told).log(1, {"loss": 1.0, "explained_variance": math.nan})
-    assert told == [(1, {"loss": 1.0})]
+    assert told == [(1, {"loss": 1.0}, False)]
 
 
 def test_a_line_that_a_kill_cut_off_is_left_out(tmp_path: Path) -> None:

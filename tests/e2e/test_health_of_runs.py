@@ -7,6 +7,7 @@ The runs share one store and this process, so that each trains only the stage th
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -259,8 +260,9 @@ FAR = ("stages.ppo.learning_rate=0.05", "stages.ppo.max_steps=6")
 
 
 def test_stop_ends_the_stage_and_warn_goes_on_from_the_last_checkpoint(
-    home: Home, capsys: pytest.CaptureFixture[str]
+    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("harness.progress.PLAIN_SECONDS", 0.0)
     status, stopped = home.run(*FAR, "health=stop", only="ppo")
     said = capsys.readouterr().err
     assert status == 1
@@ -275,6 +277,7 @@ def test_stop_ends_the_stage_and_warn_goes_on_from_the_last_checkpoint(
     said = capsys.readouterr().err
     assert status == 0
     assert "ppo: goes on from its checkpoint at step 2" in said
+    assert re.findall(r"ppo: (\d)/6", said)[0] == "3", "progress begins where training does, so its rate is true"
     assert len([line for line in said.splitlines() if line.startswith("ppo: health: its KL is")]) == 1, "told once"
     assert of_stage(warned, "ppo")["kl"] == of_stage(stopped, "ppo")["kl"]
 
