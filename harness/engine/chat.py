@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -190,9 +191,11 @@ def fit_prompts(
     return [prompt.ids for prompt in fitted if prompt is not None]
 
 
-def context_length(model: Any) -> int:
-    """How many tokens a model was made for."""
-    return int(model.config.get_text_config().max_position_embeddings)
+def context_length(*models: Any) -> int:
+    """How many tokens all `models` were made for; a model whose positions have no end, as ALiBi's, sets no limit."""
+    configs = [model.config.get_text_config() for model in models]
+    limits = [getattr(config, name, None) for config in configs for name in ("max_position_embeddings", "max_seq_len")]
+    return min((int(limit) for limit in limits if limit), default=sys.maxsize)
 
 
 def _fit_all(

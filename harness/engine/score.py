@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .batching import pad
-from .chat import encode_answers, encode_prompts, fit
+from .chat import context_length, encode_answers, encode_prompts, fit
 from .inference import fixed_weights, pass_tokens, run_batches
 from .models import token_values
 
@@ -25,11 +25,12 @@ def score_answers(
     max_length: int,
     compute: Compute,
 ) -> list[float | None]:
-    """One score per answer, whatever answers stand beside it; None for an answer that is over-long for `max_length`.
+    """One score per answer, whatever answers stand beside it; None for one that is over-long for `max_length` or the model.
 
     A prompt that does not fit loses its oldest turns, as in training. The same answer to the same prompt is read once: in bf16
     rounding differs with what stands beside it, and would make one of two equal answers better. Raises DataError, StageError.
     """
+    max_length = min(max_length, context_length(model))
     answer_ids = encode_answers(tokenizer, answers)
     prompt_ids = encode_prompts(tokenizer, prompts)
     sequences: dict[int, tuple[int, ...]] = {}

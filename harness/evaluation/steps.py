@@ -276,11 +276,12 @@ def score_pairs(
     model: Artifact, suite: str, preferences: Sequence[Preference], max_length: int, compute: Compute
 ) -> list[PairScore]:
     """A reward model's scores for both answers of every preference; those too long for it are left out."""
-    from ..engine.chat import tokenize_preferences
+    from ..engine.chat import context_length, tokenize_preferences
     from ..engine.models import load_reward_model
     from ..engine.pairs import choose_layout, pair_scores, read_all
 
     reward_model, tokenizer = load_reward_model(model.path, compute)
+    max_length = min(max_length, context_length(reward_model))
     pairs, _ = tokenize_preferences(preferences, tokenizer, max_length)
     pad_id = tokenizer.pad_token_id
     layout = choose_layout(reward_model, pair_scores, pad_id, compute, max_length)

@@ -78,13 +78,14 @@ class DPO(harness.Aligner):
         from harness.engine.chat import tokenize_preferences
         from harness.engine.models import load_policy, save_model, seed_everything, use_threads
 
-        from .rows import tell_counts, tell_layout
+        from .rows import tell_counts, tell_layout, usable_length
 
         use_threads(context.compute)
         seed_everything(context.seed)
         model, tokenizer = load_policy(inputs["init"].path, context.compute, disable_dropout=True)
         data: harness.Dataset = inputs["data"]
-        pairs, counts = tokenize_preferences(data.rows, tokenizer, config.max_length)  # type: ignore[arg-type]
+        max_length = usable_length(config, context, model)
+        pairs, counts = tokenize_preferences(data.rows, tokenizer, max_length)  # type: ignore[arg-type]
         tell_counts(len(pairs), counts, data, context)
         if config.engine == "trl":
             from .trl_training import train_dpo
@@ -100,7 +101,7 @@ class DPO(harness.Aligner):
         from harness.engine.trajectory import Trajectory
 
         pad_id, compute = tokenizer.pad_token_id, context.compute
-        layout = choose_layout(model, pair_logprobs, pad_id, compute, config.max_length)
+        layout = choose_layout(model, pair_logprobs, pad_id, compute, max_length)
         tell_layout(layout, context)
         types, weights = config.loss_types, config.loss_weights or [1.0] * len(config.loss_types)
         options = LossOptions(config.beta, config.label_smoothing, config.simpo_gamma)
@@ -111,7 +112,7 @@ class DPO(harness.Aligner):
         reference = None
         if not set(types) <= REFERENCE_FREE:
             rows = sorted(set(RowOrder(len(pairs), context.seed).rows(0, rows_to_take(config, len(pairs)))))
-            key = {"model": inputs["init"].key, "data": data.fingerprint, "max_length": config.max_length, "rows": rows}
+            key = {"model": inputs["init"].key, "data": data.fingerprint, "max_length": max_length, "rows": rows}
             reference = torch.full((len(pairs), 2), torch.nan)
             reference[rows] = _reference_logprobs(model, [pairs[row] for row in rows], layout, pad_id, key, context)
         objective = PairPreference(model, pairs, layout, pad_id, compute, loss, config.beta, reference)

@@ -36,7 +36,7 @@ class RewardModel(harness.Aligner):
         from harness.engine.chat import tokenize_preferences
         from harness.engine.models import reward_model_from, save_model, seed_everything, use_threads
 
-        from .rows import tell_counts, tell_layout
+        from .rows import tell_counts, tell_layout, usable_length
 
         use_threads(context.compute)
         seed_everything(context.seed)
@@ -44,7 +44,8 @@ class RewardModel(harness.Aligner):
         data: harness.Dataset = inputs["data"]
         if config.margin and any(getattr(row, "margin", None) is None for row in data.rows):
             raise harness.DataError(f"{data.reference}: `margin: true`, and some rows have no margin; leave the option out")
-        pairs, counts = tokenize_preferences(data.rows, tokenizer, config.max_length)  # type: ignore[arg-type]
+        max_length = usable_length(config, context, model)
+        pairs, counts = tokenize_preferences(data.rows, tokenizer, max_length)  # type: ignore[arg-type]
         tell_counts(len(pairs), counts, data, context)
         if config.engine == "trl":
             from .trl_training import train_reward
@@ -58,7 +59,7 @@ class RewardModel(harness.Aligner):
         from harness.engine.training import train
 
         pad_id, compute = tokenizer.pad_token_id, context.compute
-        layout = choose_layout(model, pair_scores, pad_id, compute, config.max_length)
+        layout = choose_layout(model, pair_scores, pad_id, compute, max_length)
         tell_layout(layout, context)
         centering = config.center_rewards_coefficient or 0.0
         steps = train(model, PairReward(model, pairs, layout, pad_id, compute, centering, config.margin), config, context)

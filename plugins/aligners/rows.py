@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import harness
 
 if TYPE_CHECKING:
     from harness.engine.pairs import PairLayout
+
+
+def usable_length(config: harness.TrainingConfig, context: harness.StageContext, *models: Any) -> int:
+    """`max_length`, or the context of the models where that is shorter; says so to whoever asked for more."""
+    from harness.engine.chat import context_length
+
+    limit = context_length(*models)
+    if limit < config.max_length and "max_length" in config.model_fields_set:
+        context.note(f"max_length {config.max_length} is more than the model's context: it is {limit} here")
+    return min(config.max_length, limit)
 
 
 def tell_counts(kept: int, counts: Mapping[str, int], data: harness.Dataset, context: harness.StageContext) -> None:

@@ -28,13 +28,14 @@ class SFT(harness.Aligner):
         from harness.engine.chat import tokenize_conversations
         from harness.engine.models import load_policy, save_model, seed_everything, use_threads
 
-        from .rows import tell_counts
+        from .rows import tell_counts, usable_length
 
         use_threads(context.compute)
         seed_everything(context.seed)
         model, tokenizer = load_policy(inputs["init"].path, context.compute)
         data: harness.Dataset = inputs["data"]
-        rows, counts = tokenize_conversations(list(_conversations(data, config)), tokenizer, config.max_length)
+        max_length = usable_length(config, context, model)
+        rows, counts = tokenize_conversations(list(_conversations(data, config)), tokenizer, max_length)
         tell_counts(len(rows), counts, data, context)
         if config.engine == "trl":
             from .trl_training import train_sft
