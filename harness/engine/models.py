@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+)
 from transformers.utils import logging
 
 from ..errors import UsageError
@@ -210,7 +216,9 @@ def _load(
 
 
 def _zero_dropout(config: Any) -> None:
-    """Set every dropout rate of a configuration to 0; architectures name them …dropout, …_pdrop or …_dropout_prob."""
-    for name, value in config.to_dict().items():
-        if isinstance(value, float) and name.endswith(("dropout", "pdrop", "dropout_prob", "dropout_rate")):
+    """Set every rate of a configuration at which units or layers are dropped to 0; architectures name them in many ways."""
+    for name, value in list(vars(config).items()):
+        if isinstance(value, PreTrainedConfig):
+            _zero_dropout(value)
+        elif isinstance(value, float) and name.endswith(("dropout", "pdrop", "dropout_prob", "dropout_rate", "layerdrop")):
             setattr(config, name, 0.0)

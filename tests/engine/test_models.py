@@ -8,6 +8,14 @@ import shutil
 import pytest
 
 torch = pytest.importorskip("torch")
+from transformers import (  # noqa: E402
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3TextConfig,
+    OPTConfig,
+    OPTForCausalLM,
+)
+
 from harness.engine.base import build_base  # noqa: E402
 from harness.engine.batching import pad  # noqa: E402
 from harness.engine.generate import generate  # noqa: E402
@@ -15,6 +23,7 @@ from harness.engine.models import (  # noqa: E402
     last_token_score,
     load_policy,
     load_reward_model,
+    load_tokenizer,
     reward_model_from,
     save_model,
     token_values,
@@ -89,6 +98,52 @@ def test_everything_is_fp32_and_dropout_goes_when_asked(base, compute, tmp_path)
     assert {parameter.dtype for parameter in kept.parameters()} == {torch.float32}
     ids = torch.tensor([[3, 20, 30, 40]])
     same = [model.train()(input_ids=ids).logits.equal(model(input_ids=ids).logits) for model in (kept, gone)]
+    assert same == [False, True]
+
+
+@pytest.mark.parametrize("name", ["gemma3", "opt"])
+def test_dropout_goes_wherever_a_configuration_keeps_it(base, compute, tmp_path, name):
+    """In the configuration of a part of the model, and as the rate at which whole layers are left out."""
+    tokenizer = load_tokenizer(base)
+    special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": 2}
+    if name == "opt":
+        sizes = {
+            "hidden_size": 16,
+            "word_embed_proj_dim": 16,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 2,
+            "ffn_dim": 16,
+        }
+        model = OPTForCausalLM(OPTConfig(**sizes, **special, vocab_size=len(tokenizer), dropout=0.1, layerdrop=0.5))
+    else:
+        sizes = {
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 8,
+        }
+        text = Gemma3TextConfig(
+            **sizes, **special, intermediate_size=16, vocab_size=len(tokenizer), attention_dropout=0.5, sliding_window=16
+        )
+        seen = {
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 28,
+        }
+        model = Gemma3ForConditionalGeneration(
+            Gemma3Config(text_config=text, vision_config=seen, mm_tokens_per_image=1, image_token_index=5)
+        )
+    save_model(model, tokenizer, tmp_path)
+    ids = torch.tensor([[3, 20, 30, 40]])
+    same = []
+    for disable_dropout in (False, True):
+        model, _ = load_policy(tmp_path, compute, disable_dropout=disable_dropout)
+        torch.manual_seed(0)
+        outputs = [model.train()(input_ids=ids).logits for _ in range(4)]
+        same.append(all(torch.equal(outputs[0], each) for each in outputs))
     assert same == [False, True]
 
 
