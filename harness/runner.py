@@ -50,8 +50,17 @@ class InProcess:
 
     @hookimpl(trylast=True)
     def harness_run_stage(self, stage: StageJob, context: RunningStage) -> bool:
-        """Run the aligner in this process."""
-        stage.aligner().run(stage.config, stage.inputs, context)
+        """Run the aligner in this process. Raises StageError, also where the device's memory runs out."""
+        try:
+            stage.aligner().run(stage.config, stage.inputs, context)
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # torch's: the core does not import it
+                raise
+            raise StageError(
+                f"stage {stage.name!r}: out of memory on {context.compute.device}; lower per_device_train_batch_size (and raise "
+                "gradient_accumulation_steps as much, where the aligner reads it: the result stays the same), or set "
+                "args: {activation_checkpointing: true}, or lora"
+            ) from None
         return True
 
 

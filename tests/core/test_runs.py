@@ -108,3 +108,23 @@ def test_a_run_that_ran_out_of_memory_says_so_and_has_it_in_the_lock(
     assert lock["token_budget"]["last"] in json.loads((out / "run.json").read_text())["warnings"]
     assert lock["token_budget"]["last"] in capsys.readouterr().err
     assert len((out / "samples" / "base" / "heldout.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.torch
+def test_a_training_that_runs_out_of_memory_says_what_to_lower(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch = pytest.importorskip("torch")
+    from transformers import LlamaForCausalLM
+
+    def no_device(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", no_device)
+    (tmp_path / "plan.yaml").write_text(MEASURED)
+    folders = ["--out", str(tmp_path / "run"), "--store", str(tmp_path / "store")]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", str(tmp_path / "plan.yaml"), "--only", "sft", *folders])
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert "sft: failed: stage 'sft': out of memory on cpu; lower per_device_train_batch_size" in said
