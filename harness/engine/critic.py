@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from ..errors import UsageError
 from .models import reward_model_from, score_head
@@ -22,7 +23,7 @@ def value_head(policy: Any, device: str | torch.device) -> torch.nn.Linear:
 
     A random head would hand its noise to the first advantages and, through the shared backbone, to the policy.
     """
-    head = torch.nn.Linear(policy.config.get_text_config().hidden_size, 1)
+    head = torch.nn.Linear(policy.get_output_embeddings().weight.shape[1], 1)
     for parameter in head.parameters():
         torch.nn.init.zeros_(parameter)
     return head.to(device)
@@ -35,21 +36,32 @@ def head_values(head: torch.nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def save_value_head(head: torch.nn.Linear, folder: Path) -> None:
-    """Write the head beside the policy's weights, as safetensors."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}, folder / VALUE_HEAD)
+def save_value_head(head: torch.nn.Linear, folder: Path, reward: str, mean: float = 0.0, deviation: float = 1.0) -> None:
+    """Write the head beside the policy's weights, as safetensors, with the key of the reward whose scores it foretells.
+
+    Its values are written in the unit of those scores, from deviations off their mean: the next training scales them anew.
+    """
+    weight, bias = (parameter.detach().cpu() * deviation for parameter in (head.weight, head.bias))
+    save_file({"weight": weight, "bias": bias + mean}, folder / VALUE_HEAD, {"reward": reward})
 
 
-def load_value_head(folder: Path, policy: Any, device: str | torch.device) -> torch.nn.Linear:
-    """The value head of a model folder; a fresh one where it has none. Raises UsageError for one of another size."""
+def load_value_head(folder: Path, policy: Any, device: str | torch.device, reward: str) -> torch.nn.Linear | None:
+    """The value head of a model folder, in the unit of the scores of `reward`; None where it has none for that reward.
+
+    Raises UsageError for one that does not fit the model.
+    """
+    if not (folder / VALUE_HEAD).exists():
+        return None
     head = value_head(policy, device)
-    if (folder / VALUE_HEAD).exists():
-        try:
-            head.load_state_dict(load_file(folder / VALUE_HEAD))
-        except RuntimeError as error:
-            raise UsageError(
-                f"{folder}: its {VALUE_HEAD} does not fit its model; remove it, and a fresh one is used"
-            ) from error
+    try:
+        with safe_open(folder / VALUE_HEAD, framework="pt") as file:
+            if (file.metadata() or {}).get("reward") != reward:
+                return None
+            head.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (RuntimeError, SafetensorError) as error:
+        raise UsageError(
+            f"{folder}: its {VALUE_HEAD} does not fit its model; remove it, and a fresh one is used"
+        ) from error
     return head
 
 

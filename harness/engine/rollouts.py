@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Sequence
@@ -17,12 +16,14 @@ from .likelihood import TokenSequence
 class Rollout:
     """B answers of at most R tokens, and what was known of them when they were sampled.
 
-    scores (B,) as they were given, stopped (B,) bool; mask (B, R) bool, padding on the right; logprobs, ref_logprobs and
-    values (B, R), 0 where the mask is false. The value at an answer's token is that of the state before it, as the critic gives it.
+    scores (B,) as they were given, of those that are scored (B,) bool; stopped (B,) bool; mask (B, R) bool, padding on the
+    right; logprobs, ref_logprobs and values (B, R), 0 where the mask is false. The value at an answer's token is that of the
+    state before it, as the critic gives it.
     """
 
     sequences: Sequence[TokenSequence]
     scores: torch.Tensor
+    scored: torch.Tensor
     stopped: torch.Tensor
     mask: torch.Tensor
     logprobs: torch.Tensor
@@ -84,25 +85,3 @@ def repeated_answers(answers: Sequence[Sequence[int]]) -> float:
     """Share of the answers that equal another answer, token by token, in [0, 1]. 0 for no answers."""
     counts = Counter(tuple(ids) for ids in answers)
     return sum(count for count in counts.values() if count > 1) / len(answers) if answers else 0.0
-
-
-def prompt_places(seed: int, step: int, size: int, total: int) -> list[int]:
-    """Which of `total` prompts iteration `step`, from 1 on, answers: `size` of them.
-
-    The stream is one random order of all prompts after another. It follows from the seed, so that a resumed run needs no
-    cursor but its step.
-    """
-    orders: dict[int, list[int]] = {}
-    places = []
-    for place in range((step - 1) * size, step * size):
-        epoch, offset = divmod(place, total)
-        if epoch not in orders:
-            generator = torch.Generator().manual_seed(derived_seed(seed, "prompts", epoch))
-            orders[epoch] = torch.randperm(total, generator=generator).tolist()
-        places.append(orders[epoch][offset])
-    return places
-
-
-def derived_seed(*parts: object) -> int:
-    """A 63-bit seed that follows from its parts."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1

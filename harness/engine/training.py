@@ -83,7 +83,7 @@ def train(
     done, tokens, window = _resume(model, optimizer, scheduler, context)
     model.train()
     for step in range(done + 1, steps + 1):
-        torch.manual_seed(draw_seed(context.seed, "step", step))
+        torch.manual_seed(derived_seed(context.seed, "step", step))
         rows = order.rows((step - 1) * size, min(step * size, total))
         weight = objective.weight(rows)
         measured = _accumulate(objective, rows, weight, config.per_device_train_batch_size, context.compute.device)
@@ -129,10 +129,10 @@ def _step_size(config: TrainingConfig) -> int:
 
 
 class RowOrder:
-    """A stream of row numbers: one random order of all rows after another, each a function of the seed alone."""
+    """A stream of row numbers: one random order of all rows after another, each a function of seed and `purpose` alone."""
 
-    def __init__(self, count: int, seed: int) -> None:
-        self.count, self.seed = count, seed
+    def __init__(self, count: int, seed: int, purpose: str = "order") -> None:
+        self.count, self.seed, self.purpose = count, seed, purpose
         self._epoch, self._order = -1, [0]
 
     def rows(self, start: int, stop: int) -> list[int]:
@@ -141,14 +141,19 @@ class RowOrder:
 
     def _row(self, epoch: int, offset: int) -> int:
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(draw_seed(self.seed, "order", epoch))
+            generator = torch.Generator().manual_seed(derived_seed(self.seed, self.purpose, epoch))
             self._epoch, self._order = epoch, torch.randperm(self.count, generator=generator).tolist()
         return self._order[offset]
 
 
-def draw_seed(*parts: object) -> int:
+def derived_seed(*parts: object) -> int:
     """A 63-bit seed that follows from its parts."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+def micro_batches(lengths: Sequence[int], max_rows: int, device: str) -> list[list[int]]:
+    """The places of rows of these lengths, cut where computing them on `device` costs least; at most `max_rows` each."""
+    return cheapest_batches(lengths, max_rows, MAX_TOKENS, OVERHEAD.get(torch.device(device).type, 1024))
 
 
 def _accumulate(objective: Objective, rows: Sequence[int], weight: float, max_rows: int, device: str) -> Measured:
@@ -156,7 +161,7 @@ def _accumulate(objective: Objective, rows: Sequence[int], weight: float, max_ro
     parts: list[Measured] = []
     lengths = [objective.lengths[row] for row in rows]
     with autocast_cache():
-        for batch in cheapest_batches(lengths, max_rows, MAX_TOKENS, OVERHEAD.get(device, 1024)):
+        for batch in micro_batches(lengths, max_rows, device):
             losses, measured = objective.losses([rows[place] for place in batch])
             (losses.sum() / weight).backward()
             parts.append(measured)

@@ -62,6 +62,13 @@ class PPOConfig(harness.TrainingConfig):
             raise ValueError("num_mini_batches: more than rollout_batch_size answers cannot be made")
         if self.response_length + SHORTEST_PROMPT > self.max_length:
             raise ValueError("response_length: leaves a prompt no room in max_length")
+        if self.target_kl is not None and self.kl_coef == 0:
+            raise ValueError("kl_coef: target_kl multiplies it, and 0 stays 0; give the β to start from")
+        if self.target_kl is not None and self.horizon < self.rollout_batch_size:
+            raise ValueError(
+                f"horizon: {self.horizon} answers are fewer than the {self.rollout_batch_size} of one rollout, after which β is "
+                "steered; raise it"
+            )
         return self
 
 

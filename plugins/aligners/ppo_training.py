@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,10 +27,9 @@ from harness.engine.advantages import (
     masked_whiten,
     token_rewards,
 )
-from harness.engine.batching import cheapest_batches
 from harness.engine.chat import decode_answer, stop_ids, tokenize_prompts
 from harness.engine.checkpoints import load_checkpoint, save_checkpoint
-from harness.engine.critic import critic_from, head_values, load_value_head, save_value_head
+from harness.engine.critic import critic_from, head_values, load_value_head, save_value_head, value_head
 from harness.engine.generate import generate
 from harness.engine.likelihood import (
     AnswerBatch,
@@ -61,19 +61,12 @@ from harness.engine.models import (
 )
 from harness.engine.objectives import KLController, entropies, k1, k3, policy_terms, value_terms
 from harness.engine.optimization import advance, make_optimizer, make_scheduler
-from harness.engine.rollouts import (
-    RewardScaling,
-    Rollout,
-    Targets,
-    answer_mask,
-    derived_seed,
-    distinct_bigrams,
-    prompt_places,
-    repeated_answers,
-)
+from harness.engine.rollouts import RewardScaling, Rollout, Targets, answer_mask, distinct_bigrams, repeated_answers
 from harness.engine.score import score_sequences
-from harness.engine.training import MAX_TOKENS, OVERHEAD, apply_arguments
+from harness.engine.training import RowOrder, apply_arguments, derived_seed, micro_batches
 from harness.engine.trajectory import Trajectory
+
+from .rows import usable_length
 
 if TYPE_CHECKING:
     from .ppo import PPOConfig
@@ -86,10 +79,20 @@ ADAM_EPSILON = 1e-5
 MEASURED = ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "value_clip_fraction", "ratio")
 
 
+def summary(iterations: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What to log of several iterations: means, but the number of all skipped minibatches, and what the last one came to."""
+    names = dict.fromkeys(name for measured in iterations for name in measured)
+    means = {name: fmean(measured[name] for measured in iterations if name in measured) for name in names}
+    skipped = sum(measured["skipped"] for measured in iterations)
+    return means | {"skipped": skipped} | {name: iterations[-1][name] for name in ("beta", "lr", "critic_lr")}
+
+
 class PPOTraining:
     """Owns the models (policy, reference, reward model, critic) and the two optimizers of one PPO stage.
 
     With LoRA the reference is the policy without its adapters; with a shared critic `critic` is a value head on the policy.
+    `critic_knows_scores` where the critic begins as the reward model, or as the head of an earlier stage: it then foretells
+    scores as they are given, not rewards.
     """
 
     def __init__(
@@ -107,11 +110,14 @@ class PPOTraining:
         self.reference = None if config.lora else load_policy(init.path, self.compute, disable_dropout=True)[0]
         self.scorer = reward if isinstance(reward, harness.Scorer) else None
         self.reward_model = None if isinstance(reward, harness.Scorer) else self._open(reward)
+        self.reward_key = json.dumps(reward.identity, sort_keys=True) if isinstance(reward, harness.Scorer) else reward.key
         self.shared = config.critic == "shared"
-        self.critic_knows_scores = not self.shared and self.reward_model is not None
         if self.shared:
-            self.critic: Any = load_value_head(init.path, self.policy, self.compute.device)
+            head = load_value_head(init.path, self.policy, self.compute.device, self.reward_key)
+            self.critic_knows_scores = head is not None
+            self.critic: Any = head or value_head(self.policy, self.compute.device)
         else:
+            self.critic_knows_scores = self.reward_model is not None
             self.critic = critic_from(init.path, self.compute) if self.reward_model is None else self._open(reward)
         if config.lora:
             add_lora(self.policy, config.lora, derived_seed(context.seed, "policy"))
@@ -127,11 +133,13 @@ class PPOTraining:
         self.sampler_knows = self.compute.precision == "fp32" and not self.shared
         self.rows, self.prompts = self._tokenize(data)
         self.steps = config.max_steps
-        if self.steps < 0:
+        if self.steps <= 0:
             self.steps = math.ceil(config.num_train_epochs * len(self.prompts) / config.rollout_batch_size)
+        self.order = RowOrder(len(self.prompts), context.seed, "prompts")
         self.kl = KLController(config.kl_coef, config.target_kl, config.horizon)
         self.scaling: RewardScaling | None = None
         self.tokens = 0
+        self.unlogged: list[dict[str, float]] = []
         rates = (config.learning_rate, config.critic_learning_rate or config.learning_rate)
         self.optimizers = [
             make_optimizer(model, config, learning_rate=rate, adam_epsilon=ADAM_EPSILON)
@@ -149,8 +157,10 @@ class PPOTraining:
             measured |= described | self.update(step, rollout, targets)
             for scheduler in self.schedulers:
                 advance(scheduler, -measured["reward"])  # what it should make small
+            self.unlogged.append(measured)
             if step % self.config.logging_steps == 0 or step == self.steps:
-                self.context.log(step, measured | {"num_tokens": self.tokens}, self.steps)
+                self.context.log(step, summary(self.unlogged) | {"num_tokens": self.tokens}, self.steps)
+                self.unlogged = []
             self.trajectory.keep(step, self.steps)
             if step % self.config.save_steps == 0 and step < self.steps:
                 save_checkpoint(self.context.checkpoints, step, self._state())
@@ -164,7 +174,8 @@ class PPOTraining:
         Sampling has no top-k and no top-p: log-probabilities of a distribution other than the sampled one make ratio and KL
         wrong. An answer ends with its first stop token, and nothing behind it is seen by anyone.
         """
-        places = prompt_places(self.context.seed, step, self.config.rollout_batch_size, len(self.prompts))
+        size = self.config.rollout_batch_size
+        places = self.order.rows((step - 1) * size, step * size)
         prompts = [self.prompts[place] for place in places]
         answers = generate(
             self.policy,
@@ -191,11 +202,12 @@ class PPOTraining:
         else:
             both = map_answers(self._logprobs_and_values, self.policy, sequences, self.compute, pad_id=self.pad_id)
             logprobs, values = self._rows(both).unbind(-1)
-        scores, unscored = self._scores(places, sequences)
+        scores, scored = self._scores(places, sequences)
         device = self.compute.device
         rollout = Rollout(
             sequences=sequences,
             scores=scores,
+            scored=scored,
             stopped=torch.tensor([answer.finish == "stop" for answer in answers], device=device),
             mask=answer_mask(list(map(len, ids)), device),
             logprobs=logprobs,
@@ -203,7 +215,7 @@ class PPOTraining:
             values=values,
         )
         described = {"distinct_2": distinct_bigrams(ids), "repeated_answers": repeated_answers(ids)}
-        return rollout, described | ({"unscored": unscored} if self.scorer else {})
+        return rollout, described | ({"unscored": float((~scored).float().mean())} if self.scorer else {})
 
     def estimate(self, rollout: Rollout) -> tuple[Targets, dict[str, float]]:
         """Rewards and advantages of a rollout, and what it says of the policy. Moves an adaptive β afterwards.
@@ -212,9 +224,10 @@ class PPOTraining:
         """
         config, mask = self.config, rollout.mask
         if self.scaling is None:  # the first rollout: the policy still is the reference
-            self.scaling = RewardScaling.of(rollout.scores)
-            if rollout.scores.std(correction=0) < 1e-6:
-                self.context.note(f"all {len(mask)} first answers score {self.scaling.mean:g}: rewards are not scaled")
+            known = rollout.scores[rollout.scored]
+            self.scaling = RewardScaling.of(known)
+            if known.std(correction=0) < 1e-6:
+                self.context.note(f"all {len(known)} first answers score {self.scaling.mean:g}: rewards are not scaled")
         scores = self.scaling(rollout.scores) - config.missing_eos_penalty * ~rollout.stopped
         beta = self.kl.coefficient
         rewards = token_rewards(scores, rollout.logprobs, rollout.ref_logprobs, mask, beta)
@@ -241,33 +254,36 @@ class PPOTraining:
     def update(self, step: int, rollout: Rollout, targets: Targets) -> dict[str, float]:
         """Several passes over the rollout in fresh random minibatches; the mean of what they measured."""
         generator = torch.Generator().manual_seed(derived_seed(self.context.seed, "shuffle", step))
-        history: list[dict[str, float]] = []
+        taken: list[dict[str, float]] = []
+        skipped = epochs = 0
         # Layers are computed again, where activation checkpointing is on, in training mode only. No dropout comes with it.
         for model in self.learned:
             model.train()
-        for _ in range(self.config.num_ppo_epochs):
+        while epochs < self.config.num_ppo_epochs:
             order = torch.randperm(len(rollout.sequences), generator=generator)
-            epoch = [
+            parts = [
                 self._minibatch(step, rollout, targets, rows) for rows in order.tensor_split(self.config.num_mini_batches)
             ]
-            history += epoch
-            drift = sum(part["approx_kl"] for part in epoch) / len(epoch)
-            if self.config.early_stop_kl is not None and drift > self.config.early_stop_kl:
-                break
+            # A skipped minibatch counts as skipped and nowhere else: its losses may well be infinite.
+            epoch = [part for part in parts if part is not None]
+            taken, skipped, epochs = taken + epoch, skipped + len(parts) - len(epoch), epochs + 1
+            if epoch and self.config.early_stop_kl is not None:
+                drift = sum(part["approx_kl"] for part in epoch) / len(epoch)
+                if drift > self.config.early_stop_kl:
+                    break
         for model in self.learned:
             model.eval()
-        # A skipped minibatch counts as skipped and nowhere else: its losses may well be infinite.
-        taken = [part for part in history if not part["skipped"]]
         means = {name: sum(part[name] for part in taken) / len(taken) for name in taken[0]} if taken else {}
         learning_rates = [scheduler.get_last_lr()[0] for scheduler in self.schedulers]
         return means | {
-            "skipped": sum(part["skipped"] for part in history),
+            "skipped": skipped,
+            "epochs": epochs,
             "lr": learning_rates[0],
             "critic_lr": learning_rates[1],
         }
 
-    def _minibatch(self, step: int, rollout: Rollout, targets: Targets, rows: torch.Tensor) -> dict[str, float]:
-        """One optimizer step on the answers `rows`, summed over micro-batches of similar length.
+    def _minibatch(self, step: int, rollout: Rollout, targets: Targets, rows: torch.Tensor) -> dict[str, float] | None:
+        """One optimizer step on the answers `rows`, summed over micro-batches of similar length; None if it is skipped.
 
         Sums are divided by the minibatch's number of tokens, never by a micro-batch's: the gradient does not depend on how
         the minibatch was cut.
@@ -278,14 +294,13 @@ class PPOTraining:
         sums = torch.zeros(len(MEASURED), device=self.compute.device)
         sequences = [rollout.sequences[row] for row in rows.tolist()]
         lengths = [len(sequence.prompt_ids) + len(sequence.answer_ids) for sequence in sequences]
-        overhead = OVERHEAD.get(torch.device(self.compute.device).type, 1024)
         with autocast_cache():
-            for part in cheapest_batches(lengths, config.per_device_train_batch_size, MAX_TOKENS, overhead):
+            for part in micro_batches(lengths, config.per_device_train_batch_size, self.compute.device):
                 sums += self._micro_batch(rollout, targets, rows[part], count)
 
         measured = dict(zip(MEASURED, (sums / count).tolist(), strict=True))
         if measured["ratio"] > MAX_RATIO:
-            return measured | {"skipped": 1.0}
+            return None
         for name, model in (("grad_norm", self.policy), ("critic_grad_norm", self.critic)):
             learned = trainable_parameters(model)
             measured[name] = float(clip_grad_norm_(learned, config.max_grad_norm))
@@ -299,7 +314,7 @@ class PPOTraining:
                 )
         for optimizer in self.optimizers:
             optimizer.step()
-        return measured | {"skipped": 0.0}
+        return measured
 
     def _micro_batch(self, rollout: Rollout, targets: Targets, rows: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
         """Add the gradient of the answers `rows` of a minibatch of `count` tokens; the sums of what `MEASURED` names."""
@@ -335,30 +350,36 @@ class PPOTraining:
         return token_values(self.critic, batch.input_ids)[batch.predicts]
 
     def _in_rewards(self, values: torch.Tensor) -> torch.Tensor:
-        """Values in the unit of rewards: those of a critic that starts as the reward model are scaled as its scores are."""
+        """Values in the unit of rewards: those of a critic that speaks of scores are scaled as scores are."""
         return self.scaling(values) if self.critic_knows_scores and self.scaling is not None else values
 
     def _logprobs_and_values(self, batch: AnswerBatch) -> torch.Tensor:
         logits, values = self._forward(batch)
         return torch.stack([chosen_logprobs(logits / self.config.temperature, batch.answer_ids), values], dim=-1)
 
-    def _scores(self, places: Sequence[int], sequences: Sequence[TokenSequence]) -> tuple[torch.Tensor, float]:
-        """One score per answer, (B,), and the share that has none: a judge may leave some unscored.
+    def _scores(self, places: Sequence[int], sequences: Sequence[TokenSequence]) -> tuple[torch.Tensor, torch.Tensor]:
+        """One score per answer, (B,), and which are scored, (B,) bool: a judge may leave some out.
 
-        Those get the mean of the others, which teaches nothing. Raises StageError if no answer has a score.
+        Those get the mean of the others. Raises StageError if no answer has a score, or one has a score that is no number.
         """
+        device = self.compute.device
         if self.scorer is None:
             whole = [[*sequence.prompt_ids, *sequence.answer_ids] for sequence in sequences]
             scores = score_sequences(self.reward_model, whole, self.compute, pad_id=self.pad_id)
-            return scores.to(self.compute.device), 0.0
+            if not scores.isfinite().all():
+                raise harness.StageError(
+                    f"stage {self.context.name!r}: its reward model gives an answer the score "
+                    f"{float(scores[~scores.isfinite()][0])}; train it again with a lower learning_rate"
+                )
+            return scores.to(device), torch.ones_like(scores, dtype=torch.bool, device=device)
         texts = [decode_answer(self.tokenizer, sequence.answer_ids, self.stop) for sequence in sequences]
         given = self.scorer.score([self.rows[place].prompt for place in places], texts, self.compute)
         known = [score for score in given if score is not None]
         if not known:
             raise harness.StageError(f"stage {self.context.name!r}: {self.scorer.name} scored none of {len(given)} answers")
         mean = math.fsum(known) / len(known)
-        scores = torch.tensor([mean if score is None else score for score in given], dtype=torch.float32)
-        return scores.to(self.compute.device), 1 - len(known) / len(given)
+        scores = torch.tensor([mean if score is None else score for score in given], dtype=torch.float32, device=device)
+        return scores, torch.tensor([score is not None for score in given], device=device)
 
     def _rows(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
         """What each answer's tokens have, (R_i, ...), as one tensor (B, R, ...) with zeros beyond an answer's end."""
@@ -368,21 +389,24 @@ class PPOTraining:
 
     def _open(self, reward: Any) -> Any:
         model, tokenizer = load_reward_model(reward.path, self.compute, disable_dropout=True)
-        if tokenizer.get_vocab() != self.tokenizer.get_vocab():
+        sizes = [len(each.get_input_embeddings().weight) for each in (self.policy, model)]
+        vocabularies = [(each.get_vocab(), each.eos_token_id) for each in (self.tokenizer, tokenizer)]
+        if vocabularies[0] != vocabularies[1] or sizes[0] != sizes[1]:
             raise harness.StageError(
                 f"stage {self.context.name!r}: init and reward have different vocabularies; train both from one base"
             )
         return model
 
     def _tokenize(self, data: harness.Dataset) -> tuple[list[harness.PromptRow], list[list[int]]]:
-        config = self.config
-        encoded, counts = tokenize_prompts(data.rows, self.tokenizer, config.max_length, config.response_length)
+        models = [model for model in (self.policy, self.reward_model) if model is not None]
+        max_length, response_length = usable_length(self.config, self.context, *models), self.config.response_length
+        encoded, counts = tokenize_prompts(data.rows, self.tokenizer, max_length, response_length)
         kept = [(row, ids) for row, ids in zip(data.rows, encoded, strict=True) if ids is not None]
         over_long = len(data.rows) - len(kept)
         if not kept or over_long > data.max_dropped * len(data.rows):
             raise harness.DataError(
-                f"stage {self.context.name!r}: {over_long} of {len(data.rows)} prompts of {data.reference} are over-long; "
-                "raise max_length, or lower response_length"
+                f"stage {self.context.name!r}: {over_long} of {len(data.rows)} prompts of {data.reference} leave no room "
+                f"for {response_length} new tokens in {max_length}; raise max_length, or lower response_length"
             )
         if any(counts.values()):
             told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
@@ -395,11 +419,12 @@ class PPOTraining:
         merge_lora(self.policy)
         save_model(self.policy, self.tokenizer, output)
         self.trajectory.collect()
+        assert self.scaling is not None, "there is a step, and its rollout was scaled"
         if self.shared:
-            save_value_head(self.critic, output)
-        if self.scaling is not None:
-            text = json.dumps(asdict(self.scaling), indent=1) + "\n"
-            (output / "reward_scaling.json").write_text(text, encoding="utf-8")
+            unit = () if self.critic_knows_scores else (self.scaling.mean, self.scaling.deviation)
+            save_value_head(self.critic, output, self.reward_key, *unit)
+        text = json.dumps(asdict(self.scaling), indent=1) + "\n"
+        (output / "reward_scaling.json").write_text(text, encoding="utf-8")
 
     # --- checkpoints ------------------------------------------------------------------------------------------------------
 
@@ -411,6 +436,7 @@ class PPOTraining:
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
             "beta": self.kl.coefficient,
             "tokens": self.tokens,
+            "unlogged": self.unlogged,
             "scaling": asdict(self.scaling) if self.scaling is not None else None,
         }
 
@@ -427,7 +453,7 @@ class PPOTraining:
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(saved)
         self.kl.coefficient = state["beta"]
-        self.tokens = state["tokens"]
+        self.tokens, self.unlogged = state["tokens"], state["unlogged"]
         self.scaling = RewardScaling(**state["scaling"]) if state["scaling"] is not None else None
         self.context.note(f"goes on from its checkpoint at step {step}")
         self.context.rewind(step)

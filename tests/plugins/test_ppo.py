@@ -12,10 +12,11 @@ import harness
 
 torch = pytest.importorskip("torch")
 from harness_plugins.aligners.ppo import PPOConfig  # noqa: E402
+from harness_plugins.aligners.ppo_training import summary  # noqa: E402
 from ppo_loop import OPTIONS, make_inputs, run, training, weights  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 
-from harness.engine.rollouts import prompt_places  # noqa: E402
+from harness.engine.training import RowOrder  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -115,14 +116,19 @@ def test_answers_are_laid_out_as_sampled(inputs, tmp_path):
     assert torch.allclose(rollout.logprobs, rollout.ref_logprobs, atol=1e-5)  # nothing is learned yet
 
 
-def test_every_epoch_sees_every_prompt_once(inputs, tmp_path):
-    epochs = [
-        [place for step in steps for place in prompt_places(11, step, size=7, total=14)] for steps in ((1, 2), (3, 4))
-    ]
-    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(14))
+@pytest.mark.parametrize("max_steps", [-1, 0])
+def test_every_epoch_sees_every_prompt_once(inputs, tmp_path, max_steps):
+    loop = training(inputs, tmp_path, rollout_batch_size=7, max_steps=max_steps, num_train_epochs=2.0)
+    assert loop.steps == 4
+    seen = [[sequence.prompt_ids for sequence in loop.sample(step)[0].sequences] for step in range(1, 5)]
+    epochs = [seen[0] + seen[1], seen[2] + seen[3]]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(loop.prompts)
     assert epochs[0] != epochs[1]
-    assert prompt_places(11, 2, size=7, total=14) == epochs[0][7:]
-    assert training(inputs, tmp_path, rollout_batch_size=8, max_steps=-1, num_train_epochs=2.0).steps == 4  # 28 / 8
+    rounded_up = training(inputs, tmp_path, rollout_batch_size=8, max_steps=max_steps, num_train_epochs=2.0)
+    assert rounded_up.steps == 4  # 28 / 8
+    order = RowOrder(14, 11, "prompts")
+    assert order.rows(7, 14) == order.rows(0, 14)[7:]
+    assert order.rows(0, 14) != RowOrder(14, 11).rows(0, 14)
 
 
 def test_early_stopping_ends_the_inner_epochs(inputs, tmp_path):
@@ -132,8 +138,38 @@ def test_early_stopping_ends_the_inner_epochs(inputs, tmp_path):
     calls: list[int] = []
     original = loop._minibatch
     loop._minibatch = lambda *arguments: calls.append(1) or original(*arguments)  # type: ignore[method-assign,func-returns-value]
-    loop.update(1, rollout, targets)
+    assert loop.update(1, rollout, targets)["epochs"] == 1
     assert len(calls) == OPTIONS["num_mini_batches"]
+
+
+def test_a_skipped_minibatch_ends_no_epochs(inputs, tmp_path):
+    options = {"num_ppo_epochs": 3, "num_mini_batches": 8, "per_device_train_batch_size": 1, "learning_rate": 1e-6}
+    loop = training(inputs, tmp_path, **options, early_stop_kl=0.5)
+    rollout, _ = loop.sample(1)
+    targets, _ = loop.estimate(rollout)
+    rollout.logprobs[0].sub_(6.0)  # a ratio of e^6, and 397 nats by k3, for one of eight answers
+    measured = loop.update(1, rollout, targets)
+    assert (measured["skipped"], measured["epochs"]) == (3, 3)
+    assert measured["approx_kl"] < 1e-4
+
+
+def test_what_is_logged_now_and_then_is_of_all_iterations():
+    first = {"reward": 1.0, "policy_loss": 4.0, "skipped": 1, "beta": 0.1, "lr": 1e-3, "critic_lr": 2e-3}
+    second = {"reward": 2.0, "skipped": 8, "beta": 0.2, "lr": 5e-4, "critic_lr": 1e-3}
+    expected = {"reward": 1.5, "policy_loss": 4.0, "skipped": 9, "beta": 0.2, "lr": 5e-4, "critic_lr": 1e-3}
+    assert summary([first, second]) == expected
+    assert summary([first]) == first
+
+
+def test_a_resumed_run_logs_what_was_measured_before_it_stopped(inputs, tmp_path):
+    options = {"save_steps": 1, "logging_steps": 2}
+    undisturbed = run(inputs, tmp_path / "a", **options)
+    assert sorted(undisturbed.logged) == [2, 4]
+    with pytest.raises(KeyboardInterrupt):
+        run(inputs, tmp_path / "b", fail_at=4, **options)
+    resumed = run(inputs, tmp_path / "b", **options)
+    assert resumed.rewound == [3]
+    assert resumed.logged == {4: undisturbed.logged[4]}
 
 
 @pytest.mark.parametrize("fail_at", [2, 4])
@@ -166,7 +202,7 @@ def test_too_many_over_long_prompts_are_a_data_error(inputs, tmp_path):
     system = harness.Message(role="system", content="lazy dog " * 50)
     rows = tuple(row.model_copy(update={"prompt": (system, *row.prompt)}) for row in inputs["data"].rows)
     inputs = inputs | {"data": harness.Dataset("words", "prompts", rows, "4")}
-    with pytest.raises(harness.DataError, match="14 of 14 prompts of words are over-long"):
+    with pytest.raises(harness.DataError, match="14 of 14 prompts of words leave no room for 8 new tokens in 64"):
         training(inputs, tmp_path)
 
 
@@ -180,6 +216,8 @@ def test_too_many_over_long_prompts_are_a_data_error(inputs, tmp_path):
         ({"num_mini_batches": 9}, "num_mini_batches"),
         ({"response_length": 60}, "response_length"),
         ({"temperature": 0.0}, "greater than 0"),
+        ({"target_kl": 1.0, "kl_coef": 0.0}, "kl_coef: target_kl multiplies it, and 0 stays 0"),
+        ({"target_kl": 1.0, "horizon": 7}, "horizon: 7 answers are fewer than the 8 of one rollout"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, text):

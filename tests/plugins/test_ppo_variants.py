@@ -15,13 +15,24 @@ import harness
 torch = pytest.importorskip("torch")
 from ppo_loop import Context, make_inputs, run, training, weights  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
+from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM  # noqa: E402
 
 from harness.engine.checkpoints import load_checkpoint  # noqa: E402
-from harness.engine.critic import VALUE_HEAD, critic_from, head_values, load_value_head, save_value_head  # noqa: E402
-from harness.engine.likelihood import token_logprobs  # noqa: E402
-from harness.engine.models import load_policy, score_head  # noqa: E402
+from harness.engine.critic import (  # noqa: E402
+    VALUE_HEAD,
+    critic_from,
+    head_values,
+    load_value_head,
+    save_value_head,
+    value_head,
+)
+from harness.engine.likelihood import TokenSequence, answer_states, collate, token_logprobs  # noqa: E402
+from harness.engine.models import load_policy, load_reward_model, save_model, score_head  # noqa: E402
+from harness.engine.rollouts import RewardScaling  # noqa: E402
 
 pytestmark = pytest.mark.torch
+
+WHOLE = {"num_ppo_epochs": 1, "num_mini_batches": 1}
 
 
 @pytest.fixture(scope="module")
@@ -72,32 +83,59 @@ def test_the_value_loss_reaches_the_shared_backbone(inputs, tmp_path):
 
 
 def test_a_value_head_is_saved_with_its_policy_and_gives_the_same_values(inputs, tmp_path):
-    context = run(inputs, tmp_path / "first", critic="shared")
-    policy, _ = load_policy(context.output, context.compute)
-    head = load_value_head(context.output, policy, "cpu")
-    hidden = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
-    saved = load_file(context.output / VALUE_HEAD)
+    first = training(inputs, tmp_path / "first", critic="shared")
+    first.run()
+    output = first.context.output
+    policy, _ = load_policy(output, first.compute)
+    saved = load_file(output / VALUE_HEAD)
     assert saved["weight"].abs().max() > 0
-    expected = hidden @ saved["weight"][0] + saved["bias"][0]
-    assert torch.allclose(head_values(head, hidden), expected, atol=1e-6)
-    # A stage that goes on from this one sees the values that this one would.
-    after = inputs | {"init": replace(inputs["init"], path=context.output)}
-    loop = training(after, tmp_path / "second", critic="shared")
+    # A stage that goes on from this one sees the values that this one would, in the unit of the reward model's scores.
+    after = inputs | {"init": replace(inputs["init"], path=output)}
+    loop = training(after, tmp_path / "second", critic="shared", **WHOLE)
     rollout, _ = loop.sample(1)
     sequence = rollout.sequences[0]
     whole = torch.tensor([[*sequence.prompt_ids, *sequence.answer_ids]])
     with torch.no_grad():
         states = policy.base_model(whole).last_hidden_state[0]
         start = len(sequence.prompt_ids) - 1
-        values = head_values(head, states[start : start + len(sequence.answer_ids)])
-    assert torch.allclose(rollout.values[0, : len(values)], values, atol=1e-5)
+        rewards = head_values(first.critic, states[start : start + len(sequence.answer_ids)])
+    scores = rewards * first.scaling.deviation + first.scaling.mean
+    assert torch.allclose(rollout.values[0, : len(scores)], scores, atol=1e-5)
+    # There they are scaled anew, as that stage scales scores.
+    targets, _ = loop.estimate(rollout)
+    assert loop.scaling.mean != pytest.approx(first.scaling.mean, abs=1e-3)
+    values = (rollout.values - loop.scaling.mean) / loop.scaling.deviation
+    expected = 0.5 * (values - targets.returns)[rollout.mask].square().mean()
+    assert loop.update(1, rollout, targets)["value_loss"] == pytest.approx(float(expected), rel=1e-4)
+    loop._save()
+    assert torch.equal(load_file(loop.context.output / VALUE_HEAD)["weight"], loop.critic.weight)
 
 
-def test_a_value_head_of_another_size_is_a_usage_error(inputs, tmp_path):
+def test_a_value_head_of_another_reward_is_not_taken_up(inputs, tmp_path):
+    output = run(inputs, tmp_path / "first", critic="shared", max_steps=1).output
+    other = judged(inputs | {"init": replace(inputs["init"], path=output)}, Longest())
+    loop = training(other, tmp_path / "second", critic="shared")
+    assert not loop.critic.weight.any()
+    assert not loop.critic_knows_scores
+
+
+def test_a_value_head_that_does_not_fit_is_a_usage_error(inputs, tmp_path):
     policy, _ = load_policy(inputs["init"].path, Context(tmp_path).compute)
-    save_value_head(torch.nn.Linear(7, 1), tmp_path)
+    save_value_head(torch.nn.Linear(7, 1), tmp_path, "2")
     with pytest.raises(harness.UsageError, match=r"value_head\.safetensors does not fit its model"):
-        load_value_head(tmp_path, policy, "cpu")
+        load_value_head(tmp_path, policy, "cpu", "2")
+    (tmp_path / VALUE_HEAD).write_bytes(b"cut off")
+    with pytest.raises(harness.UsageError, match=r"value_head\.safetensors does not fit its model"):
+        load_value_head(tmp_path, policy, "cpu", "2")
+
+
+def test_a_value_head_is_as_wide_as_what_the_output_layer_reads():
+    sizes = {"hidden_size": 32, "word_embed_proj_dim": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "ffn_dim": 8}
+    policy = OPTForCausalLM(OPTConfig(**sizes, vocab_size=50, max_position_embeddings=16)).eval()
+    batch = collate([TokenSequence([4, 5], [6, 7, 8])], 1, "cpu")
+    logits, hidden = answer_states(policy, batch)
+    assert head_values(value_head(policy, "cpu"), hidden).shape == (3,)
+    assert torch.allclose(logits, hidden @ policy.lm_head.weight.T, atol=1e-5)
 
 
 def test_a_separate_critic_starts_as_the_reward_model_and_leaves_it_alone(inputs, tmp_path):
@@ -143,6 +181,50 @@ def test_answers_without_a_score_get_the_mean_of_the_others(inputs, tmp_path):
     rollout, described = training(judged(inputs, half), tmp_path).sample(1)
     assert rollout.scores.tolist() == [0.0, 3.0, 2.0, 3.0, 4.0, 3.0, 6.0, 3.0]  # (0 + 2 + 4 + 6) / 4 = 3
     assert described["unscored"] == 0.5
+
+
+def test_answers_without_a_score_do_not_change_the_scale_of_the_others(inputs, tmp_path):
+    half = Longest(lambda answers: [None if row % 2 else float(row) for row in range(len(answers))])
+    loop = training(judged(inputs, half), tmp_path)
+    loop.estimate(loop.sample(1)[0])
+    # 0, 2, 4 and 6: mean 3, deviation √((9 + 1 + 1 + 9) / 4)
+    assert loop.scaling == RewardScaling(mean=3.0, deviation=pytest.approx(5**0.5), answers=4)
+
+
+def test_a_reward_model_that_gives_no_number_is_named(inputs, tmp_path):
+    loop = training(inputs, tmp_path)
+    with torch.no_grad():
+        score_head(loop.reward_model).weight.fill_(float("nan"))
+    with pytest.raises(harness.StageError, match="its reward model gives an answer the score nan"):
+        loop.sample(1)
+
+
+@pytest.mark.parametrize("change", ["eos", "rows"])
+def test_a_reward_model_with_another_vocabulary_is_refused(inputs, tmp_path, change):
+    model, tokenizer = load_reward_model(inputs["reward"].path, Context(tmp_path).compute)
+    if change == "eos":
+        tokenizer.eos_token = "<|user|>"
+    else:
+        model.resize_token_embeddings(len(tokenizer) + 8, mean_resizing=False)
+    save_model(model, tokenizer, tmp_path / "other")
+    with pytest.raises(harness.StageError, match="init and reward have different vocabularies"):
+        training(inputs | {"reward": replace(inputs["reward"], path=tmp_path / "other")}, tmp_path)
+
+
+def test_max_length_ends_where_the_models_positions_do(inputs, tmp_path):
+    """GPT-2 has learned positions: beyond the last one there is only an error."""
+    _, tokenizer = load_policy(inputs["init"].path, Context(tmp_path).compute)
+    sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 32}
+    special = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    save_model(GPT2LMHeadModel(GPT2Config(**sizes, **special)), tokenizer, tmp_path / "short")
+    long = harness.Message(role="user", content="lazy dog " * 20)
+    rows = tuple(row.model_copy(update={"prompt": (long,)}) for row in inputs["data"].rows)
+    short = {"init": replace(inputs["init"], path=tmp_path / "short"), "data": replace(inputs["data"], rows=rows)}
+    loop = training(judged(inputs | short, Longest()), tmp_path)
+    assert loop.context.notes[0] == "max_length 64 is more than the model's context: it is 32 here"
+    rollout, _ = loop.sample(1)
+    assert {len(each.prompt_ids) for each in rollout.sequences} <= set(range(8, 25))
+    loop.update(1, rollout, loop.estimate(rollout)[0])
 
 
 @pytest.mark.parametrize(
@@ -301,7 +383,7 @@ def test_a_resumed_loop_has_the_same_state_to_the_bit(inputs, tmp_path, options)
     resumed.run()
     assert resumed.context.rewound == [2]
     expected, found = leaves(whole._state()), leaves(resumed._state())
-    # policy, critic, both optimizers and their schedules, beta, the scale of the rewards, tokens
+    # policy, critic, both optimizers and their schedules, beta, the scale of the rewards, tokens; all is logged
     assert {path.split("/")[1] for path in expected} == {
         "policy", "critic", "optimizers", "schedulers", "beta", "scaling", "tokens"
     }  # fmt: skip
