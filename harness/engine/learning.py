@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .chat import TokenizedConversation, TokenizedPair
-from .likelihood import TokenSequence, answer_logits, chosen_logprobs, collate
+from .likelihood import TokenSequence, chosen_logprobs, collate, measure_answers
 from .models import autocast
 from .pairs import PairLayout, pair_logprobs, pair_scores
 from .preference_losses import PairLogprobs, bradley_terry_loss
@@ -34,16 +34,14 @@ class AnswerLikelihood:
         """One loss per answer, summed over its tokens."""
         batch = collate([self.sequences[row] for row in rows], self.pad_id, self.compute.device)
         with autocast(self.compute):
-            logits = answer_logits(self.model, batch)
+            logprobs, correct = measure_answers(self.model, batch, _logprob_and_match).unbind(-1)
         sizes = batch.answer_mask.sum(-1)
 
         def by_answer(values: torch.Tensor) -> torch.Tensor:
             return torch.stack([part.sum() for part in values.split(sizes.tolist())])
 
-        losses = by_answer(-chosen_logprobs(logits, batch.answer_ids))
-        with torch.no_grad():
-            correct = by_answer((logits.argmax(-1) == batch.answer_ids).float())
-        return losses, {"loss": losses.detach(), "correct": correct, "answer_tokens": sizes}
+        losses = by_answer(-logprobs)
+        return losses, {"loss": losses.detach(), "correct": by_answer(correct.detach()), "answer_tokens": sizes}
 
     def summary(self, measured: Measured) -> dict[str, float]:
         """Loss and accuracy per answer token."""
@@ -52,6 +50,12 @@ class AnswerLikelihood:
             "loss": float(measured["loss"].sum()) / count,
             "mean_token_accuracy": float(measured["correct"].sum()) / count,
         }
+
+
+def _logprob_and_match(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """(N, 2): the log-probabilities of `ids`, and whether they are the likeliest tokens."""
+    logprobs = chosen_logprobs(logits, ids)
+    return torch.stack([logprobs, (logits.argmax(-1) == ids).to(logprobs)], dim=-1)
 
 
 class PairPreference:

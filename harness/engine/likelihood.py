@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from .batching import pad
 from .inference import fixed_weights, pass_tokens, run_batches
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 MAX_LOGITS = 2**26
 """Logits held at once, in elements: 256 MiB in fp32."""
+
+Measure = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""What is asked of logits (N, V) and the ids (N,) of the tokens that came: (N, ...)."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,13 @@ def answer_logits(model: Any, batch: AnswerBatch) -> torch.Tensor:
     return answer_states(model, batch)[0]
 
 
-def answer_states(model: Any, batch: AnswerBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    """`answer_logits`, and the hidden states (N, H) that the output layer made them from."""
+def answer_states(model: Any, batch: AnswerBatch, count: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """`answer_logits`, and the hidden states (N, H) that the output layer made them from; logits of the first `count` only."""
     hidden: list[torch.Tensor] = []
 
     def select(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
         hidden.append(inputs[0][batch.predicts])
-        return (hidden[0],)
+        return (hidden[0][:count],)
 
     handle = model.get_output_embeddings().register_forward_pre_hook(select)
     try:
@@ -94,6 +98,49 @@ def answer_states(model: Any, batch: AnswerBatch) -> tuple[torch.Tensor, torch.T
 def chosen_logprobs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Log-probabilities (N,) of `ids` (N,) under logits (N, V), without a second (N, V) tensor."""
     return logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+
+
+def measure_answers(model: Any, batch: AnswerBatch, measure: Measure = chosen_logprobs) -> torch.Tensor:
+    """What `measure` makes of the logits (N, V) and ids (N,) of a batch's answer tokens: (N, ...).
+
+    Logits that would not fit at once are made a chunk at a time (see `project`), unless the model does something to them
+    behind its output layer that `finished` does not know.
+    """
+    if len(batch.answer_ids) <= _most_tokens(model):
+        return measure(answer_logits(model, batch), batch.answer_ids)
+    first, hidden = answer_states(model, batch, count=1)
+    if torch.allclose(first, finished(model, model.get_output_embeddings()(hidden[:1]).float()), rtol=1e-3, atol=1e-3):
+        return project(model, hidden, batch.answer_ids, measure)
+    return measure(answer_logits(model, batch), batch.answer_ids)
+
+
+def project(model: Any, hidden: torch.Tensor, ids: torch.Tensor, measure: Measure = chosen_logprobs) -> torch.Tensor:
+    """What `measure` makes of logits (N, V) and ids (N,), from hidden states (N, H).
+
+    Logits that would not fit at once are made a chunk at a time, in the forward pass and again in the backward pass.
+    """
+    head = model.get_output_embeddings()
+
+    def measured(hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        return measure(finished(model, head(hidden).float()), ids)
+
+    size = _most_tokens(model)
+    if len(ids) <= size:
+        return measured(hidden, ids)
+    chunks = zip(hidden.split(size), ids.split(size), strict=True)
+    return torch.cat([checkpoint(measured, *chunk, use_reentrant=False) for chunk in chunks])
+
+
+def finished(model: Any, logits: torch.Tensor) -> torch.Tensor:
+    """What some architectures do to their logits behind the output layer; whoever relies on it compares it with the model's."""
+    config = model.config.get_text_config()
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+        logits = cap * torch.tanh(logits / cap)
+    if (factor := getattr(config, "logit_scale", None)) is not None:
+        logits = logits * factor
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:
+        logits = logits / divisor
+    return logits
 
 
 def token_logprobs(
@@ -194,13 +241,18 @@ def _divergence_terms(
     return logprob, ref_logprob, torch.cat(exact), k3(logprob, ref_logprob)
 
 
+def _most_tokens(model: Any) -> int:
+    """The tokens whose logits fit into MAX_LOGITS."""
+    return max(1, MAX_LOGITS // int(model.config.get_text_config().vocab_size))
+
+
 def _lengths(sequences: Sequence[TokenSequence]) -> list[int]:
     return [len(sequence.prompt_ids) + len(sequence.answer_ids) for sequence in sequences]
 
 
 def _parts(model: Any, sequences: Sequence[TokenSequence], rows: Sequence[int]) -> Iterator[list[int]]:
     """A batch's rows, in parts whose logits fit into MAX_LOGITS."""
-    limit = max(1, MAX_LOGITS // model.config.get_text_config().vocab_size)
+    limit = _most_tokens(model)
     part: list[int] = []
     positions = 0
     for row in rows:

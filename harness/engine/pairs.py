@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.checkpoint import checkpoint
 
 from ..components import Compute
 from .chat import TokenizedPair
 from .inference import fixed_weights, pass_tokens, run_batches
-from .likelihood import MAX_LOGITS, TokenSequence, answer_logits, chosen_logprobs, collate
+from .likelihood import TokenSequence, collate, measure_answers, project
 from .models import autocast, scalars, token_values
 
 PROMPT, CHOSEN, REJECTED, PADDING = range(4)
@@ -110,14 +109,13 @@ def pair_logprobs(
         batch = collate_pairs(pairs, pad_id, device)
         with autocast(compute):
             hidden = _hidden(model, batch).index_select(0, batch.predicts)
-            values = _projected(model, hidden, batch.answer_ids)
+            values = project(model, hidden, batch.answer_ids)
         answers = batch.answers
     else:
         rows = _separate(pairs)
         plain = collate(rows, pad_id, device)
         with autocast(compute):
-            logits = answer_logits(model, plain)
-        values = chosen_logprobs(logits, plain.answer_ids)
+            values = measure_answers(model, plain)
         answers = torch.arange(2 * size, device=device).repeat_interleave(plain.answer_mask.sum(-1))
     sums = torch.zeros(2 * size, device=device, dtype=values.dtype).index_add(0, answers, values)
     return sums[:size], sums[size:]
@@ -185,6 +183,10 @@ def _forbidden(config: Any, max_length: int) -> str | None:
     slides = any("sliding" in kind or "chunked" in kind for kind in kinds) if kinds else bool(window)
     if slides and window and getattr(config, "use_sliding_window", True) and window < max_length:
         return f"its attention slides over {window} tokens, fewer than max_length"
+    # A window over places in the row, such as GPT-Neo's, would count the tokens of both answers.
+    for name, places in config.to_dict().items():
+        if name.endswith("window_size") and isinstance(places, int) and 0 < places < 2 * max_length:
+            return f"its attention sees {places} places of a row ({name}), which may have twice max_length"
     if others := sorted(kind for kind in kinds if "attention" not in kind or "linear" in kind):
         return f"it has layers of kind {others[0]}, which no mask reaches"
     if "flash" in str(config._attn_implementation):
@@ -240,31 +242,3 @@ def _hidden(model: Any, batch: PairBatch) -> torch.Tensor:
         input_ids=batch.input_ids, attention_mask=mask, position_ids=batch.position_ids, use_cache=False
     )
     return output.last_hidden_state.flatten(0, 1)
-
-
-def _projected(model: Any, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities (N,) of `ids` (N,) from hidden states (N, H).
-
-    Logits that would not fit at once are made a chunk at a time, in the forward pass and again in the backward pass.
-    """
-    head, config = model.get_output_embeddings(), model.config.get_text_config()
-
-    def project(hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        return chosen_logprobs(_finished(head(hidden).float(), config), ids)
-
-    size = max(1, MAX_LOGITS // config.vocab_size)
-    if len(ids) <= size:
-        return project(hidden, ids)
-    chunks = zip(hidden.split(size), ids.split(size), strict=True)
-    return torch.cat([checkpoint(project, *chunk, use_reentrant=False) for chunk in chunks])
-
-
-def _finished(logits: torch.Tensor, config: Any) -> torch.Tensor:
-    """What some architectures do to their logits behind the output layer; the probe finds any that does something else."""
-    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
-        logits = cap * torch.tanh(logits / cap)
-    if (factor := getattr(config, "logit_scale", None)) is not None:
-        logits = logits * factor
-    if (divisor := getattr(config, "logits_scaling", None)) is not None:
-        logits = logits / divisor
-    return logits

@@ -7,7 +7,18 @@ import copy
 import pytest
 
 torch = pytest.importorskip("torch")
-from harness.engine.likelihood import TokenSequence, answer_divergence, token_logprobs  # noqa: E402
+from transformers import LlamaForCausalLM  # noqa: E402
+
+from harness.engine.chat import TokenizedConversation  # noqa: E402
+from harness.engine.learning import AnswerLikelihood  # noqa: E402
+from harness.engine.likelihood import (  # noqa: E402
+    TokenSequence,
+    answer_divergence,
+    chosen_logprobs,
+    collate,
+    measure_answers,
+    token_logprobs,
+)
 
 pytestmark = pytest.mark.torch
 
@@ -73,3 +84,41 @@ def test_logits_that_do_not_fit_are_split(policy, compute, monkeypatch):
     monkeypatch.setattr("harness.engine.likelihood.MAX_LOGITS", 3 * model.config.vocab_size)
     split = token_logprobs(model, SEQUENCES, compute, pad_id=0)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole, split, strict=True))
+
+
+def test_fine_tuning_holds_no_more_logits_than_it_may(policy, compute, monkeypatch):
+    model = copy.deepcopy(policy[0])
+    rows = [TokenizedConversation(list(each.prompt_ids), list(each.answer_ids)) for each in SEQUENCES]
+    objective, found, sizes = AnswerLikelihood(model, rows, 0, compute), [], []
+    model.get_output_embeddings().register_forward_hook(lambda *seen: sizes.append(len(seen[2])))
+    for limit in (1000, 3):
+        monkeypatch.setattr("harness.engine.likelihood.MAX_LOGITS", limit * model.config.vocab_size)
+        model.zero_grad()
+        losses, measured = objective.losses(range(len(rows)))
+        losses.sum().backward()
+        found.append((losses.detach(), measured["correct"], model.get_input_embeddings().weight.grad.clone()))
+    assert sizes[0] == sum(len(row.answer_ids) for row in rows)
+    assert max(sizes[1:]) == 3
+    for whole, chunked in zip(*found, strict=True):
+        assert torch.allclose(whole, chunked, atol=1e-5)
+
+
+class Louder(LlamaForCausalLM):
+    """Does something to its logits that no configuration tells of."""
+
+    def forward(self, *args, **kwargs):
+        output = super().forward(*args, **kwargs)
+        output.logits = 2 * output.logits
+        return output
+
+
+def test_what_a_model_does_to_its_logits_is_kept_where_they_do_not_fit(policy, monkeypatch):
+    model = Louder(policy[0].config)
+    model.load_state_dict(policy[0].state_dict())
+    batch = collate(SEQUENCES, 0, "cpu")
+    with torch.no_grad():
+        whole = measure_answers(model, batch)
+        monkeypatch.setattr("harness.engine.likelihood.MAX_LOGITS", 3 * model.config.vocab_size)
+        assert torch.allclose(measure_answers(model, batch), whole, atol=1e-5)
+        ordinary = measure_answers(policy[0], batch, lambda logits, ids: chosen_logprobs(2 * logits, ids))
+    assert torch.allclose(ordinary, whole, atol=1e-5)

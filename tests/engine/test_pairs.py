@@ -12,6 +12,8 @@ from transformers import (  # noqa: E402
     Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
@@ -27,7 +29,7 @@ from transformers import (  # noqa: E402
 )
 
 from harness.components import Compute  # noqa: E402
-from harness.engine import pairs as pairs_module  # noqa: E402
+from harness.engine import likelihood  # noqa: E402
 from harness.engine.chat import TokenizedPair  # noqa: E402
 from harness.engine.pairs import (  # noqa: E402
     PairLayout,
@@ -169,27 +171,30 @@ def test_numbers_do_not_depend_on_the_pairs_beside(pairs):
     assert torch.allclose(together, alone, atol=1e-5)
 
 
-def test_logits_in_chunks_change_neither_loss_nor_gradient(pairs, monkeypatch):
+@pytest.mark.parametrize("layout", [SHARED, PADDED], ids=["shared", "padded"])
+def test_logits_in_chunks_change_neither_loss_nor_gradient(pairs, monkeypatch, layout):
     model = POLICIES["gemma2, soft-capped"]()
     found = []
     for limit in (2**26, 120 * 7):
-        monkeypatch.setattr(pairs_module, "MAX_LOGITS", limit)
+        monkeypatch.setattr(likelihood, "MAX_LOGITS", limit)
         model.zero_grad()
-        chosen, rejected = pair_logprobs(model, pairs, SHARED, 0, CPU)
+        chosen, rejected = pair_logprobs(model, pairs, layout, 0, CPU)
         (chosen - rejected).sum().backward()
         found.append((chosen.detach(), rejected.detach(), model.model.embed_tokens.weight.grad.clone()))
     for whole, chunked in zip(*found, strict=True):
         assert torch.allclose(whole, chunked, atol=1e-5)
 
 
-def test_chunks_really_hold_no_more_than_they_may(pairs, monkeypatch):
+@pytest.mark.parametrize("layout", [SHARED, PADDED], ids=["shared", "padded"])
+def test_chunks_really_hold_no_more_than_they_may(pairs, monkeypatch, layout):
     model = POLICIES["llama"]()
     seen = []
     model.lm_head.register_forward_hook(lambda *seen_by_hook: seen.append(seen_by_hook[2].shape[0]))
-    monkeypatch.setattr(pairs_module, "MAX_LOGITS", 120 * 7)
-    pair_logprobs(model, pairs, SHARED, 0, CPU)
+    monkeypatch.setattr(likelihood, "MAX_LOGITS", 120 * 7)
+    pair_logprobs(model, pairs, layout, 0, CPU)
     assert max(seen) == 7
-    assert sum(seen) == sum(len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs)
+    compared = 0 if layout.shared else 2  # one token, as the model has it and as it is in chunks
+    assert sum(seen) == sum(len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs) + compared
 
 
 def test_a_sliding_window_shorter_than_the_rows_falls_back(pairs):
@@ -200,6 +205,24 @@ def test_a_sliding_window_shorter_than_the_rows_falls_back(pairs):
     assert layout.reason == "its attention slides over 6 tokens, fewer than max_length"
     shared, padded = (read_all(pair_logprobs, model, pairs, each, 0, CPU) for each in (SHARED, PADDED))
     assert not torch.allclose(shared, padded, atol=1e-2)
+
+
+def test_a_window_over_places_in_the_row_falls_back(pairs):
+    """GPT-Neo's local layers count places, not positions: the chosen answer would push the prompt out of the other's window."""
+    sizes = {
+        "hidden_size": 32,
+        "num_layers": 2,
+        "num_heads": 4,
+        "vocab_size": 120,
+        "attention_types": [[["global", "local"], 1]],
+    }
+    model = make(GPTNeoForCausalLM, GPTNeoConfig(**sizes, **SPECIAL, window_size=20, max_position_embeddings=128))
+    layout = choose_layout(model, pair_logprobs, 0, CPU, max_length=20)  # as long as the window: only the row is longer
+    assert layout.reason == "its attention sees 20 places of a row (window_size), which may have twice max_length"
+    assert choose_layout(model, pair_logprobs, 0, CPU, max_length=10) == SHARED
+    found = [read_all(pair_logprobs, model, pairs, each, 0, CPU) for each in (SHARED, PADDED)]
+    assert torch.allclose(found[0][:, 0], found[1][:, 0], atol=1e-4)
+    assert not torch.allclose(found[0][:, 1], found[1][:, 1], atol=1e-3)
 
 
 def test_a_sliding_window_that_no_row_exceeds_is_shared():
