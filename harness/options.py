@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 class Options(BaseModel):
@@ -57,31 +57,58 @@ class AlignerConfig(Options):
 
 
 class LoraOptions(Options):
-    """Low-rank adapters instead of all weights (Hu et al., 2022)."""
+    """Low-rank adapters instead of all weights (Hu et al., 2022).
+
+    Linear layers are adapted. The experts and the router of a mixture are bare tensors in most models, no layers: they stay
+    as they are, whatever `target_modules` says.
+    """
 
     r: int = Field(default=16, ge=1, description="rank")
     alpha: float = Field(default=32, gt=0, description="an adapter's output is scaled by alpha / r")
     target_modules: str | list[str] = Field(
         default="all-linear",
-        description="last names of the layers to adapt, such as q_proj; all-linear is all but the output layer",
+        min_length=1,
+        description="last names of the layers to adapt, such as q_proj; all-linear is all linear layers but the output layer",
     )
 
 
-ENGINE_ARGUMENTS = (
-    "optim",
-    "optim_args",
-    "optim_target_modules",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "lr_scheduler_kwargs",
-    "activation_checkpointing",
-    "activation_checkpointing_kwargs",
-    "torch_compile",
-    "torch_compile_backend",
-    "torch_compile_mode",
-)
-"""The fields of TrainingArguments that `harness.engine` reads from `args`."""
+class CheckpointingArguments(Options, strict=True):
+    """`activation_checkpointing_kwargs`: two of transformers' own, and what a plan can tell `torch.utils.checkpoint`."""
+
+    every_n_layers: int = Field(default=1, ge=1)
+    offload: bool = False
+    use_reentrant: bool = False
+    preserve_rng_state: bool = True
+    determinism_check: Literal["default", "none"] = "default"
+
+
+class EngineArguments(Options, strict=True):
+    """The fields of TrainingArguments that `harness.engine` reads from `args`."""
+
+    optim: str = "adamw_torch_fused"
+    optim_args: str | None = None
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1)
+    adam_epsilon: float = Field(default=1e-8, ge=0)
+    lr_scheduler_kwargs: dict[str, Any] | None = None
+    activation_checkpointing: bool = False
+    activation_checkpointing_kwargs: CheckpointingArguments | None = None
+    torch_compile: bool = False
+    torch_compile_backend: str | None = None
+    torch_compile_mode: str | None = None
+
+    @model_validator(mode="after")
+    def _used(self) -> EngineArguments:
+        if self.activation_checkpointing_kwargs is not None and not self.activation_checkpointing:
+            raise ValueError("activation_checkpointing_kwargs: nothing reads it without activation_checkpointing: true")
+        return self
+
+
+ENGINE_ARGUMENTS = tuple(EngineArguments.model_fields)
+"""The names of EngineArguments."""
+
+UNDRIVEN_OPTIMIZERS = ("adalomo", "apollo", "galore", "lomo", "schedule_free")
+"""How the names of optimizers begin that project chosen layers, step within the backward pass, or have modes of their own."""
 
 
 class TrainingConfig(AlignerConfig):
@@ -91,13 +118,29 @@ class TrainingConfig(AlignerConfig):
 
     @model_validator(mode="after")
     def _arguments(self) -> TrainingConfig:
-        unread = sorted(set(self.args) - set(ENGINE_ARGUMENTS))
-        if unread and getattr(self, "engine", "harness") == "harness":
-            trl = "; engine: trl reads it" if "engine" in type(self).model_fields else ""
+        if getattr(self, "engine", "harness") != "harness":
+            return self
+        trl = "; engine: trl reads it" if "engine" in type(self).model_fields else ""
+        if unread := sorted(set(self.args) - set(ENGINE_ARGUMENTS)):
             raise ValueError(
                 f"args: {unread[0]} is not read here{trl}; of TrainingArguments {', '.join(ENGINE_ARGUMENTS)} are"
             )
+        try:
+            optim = EngineArguments.model_validate(self.args).optim
+        except ValidationError as error:
+            raise ValueError(f"args: {'; '.join(map(_problem, error.errors()))}") from None
+        if optim.startswith(UNDRIVEN_OPTIMIZERS):
+            raise ValueError(f"args: optim: {optim} is not driven here{trl}; take another, such as adafactor")
         return self
+
+
+def _problem(error: Any) -> str:
+    """One of pydantic's errors as `name: text`."""
+    where = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return f"{where}: is not read here; {', '.join(CheckpointingArguments.model_fields)} are"
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return f"{where}: {text[0].lower()}{text[1:]}, not {error['input']!r}" if where else text
 
 
 class GenerateOptions(Options):

@@ -7,40 +7,54 @@ adapters, too. Saved models have them merged in, so that `from_pretrained` opens
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..errors import StageError
+from .models import first_line
 
 if TYPE_CHECKING:
     from ..components import LoraOptions
+
+ALL_LINEAR = "all-linear"
 
 
 def add_lora(model: Any, options: LoraOptions, seed: int) -> None:
     """Put fresh adapters into `model`, in place, and freeze everything else but a score head.
 
-    Each adapted layer computes W x + (alpha / r) B A x, A drawn from `seed` and B zero, so that nothing changes at first. The
-    output layer is never adapted; a score head (of a reward model or critic) is trained in full. Raises StageError for
-    `target_modules` that the model does not have.
+    Each adapted layer computes W x + (alpha / r) B A x, A drawn from `seed` and B zero, so that nothing changes at first. Only
+    linear layers are adapted: experts and routers that are bare tensors, as those of most mixtures are, stay frozen. So does
+    the output layer; a score head (of a reward model or critic) is trained in full. Raises StageError for `target_modules`
+    that the model does not have, or that peft refuses.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
     head = model.get_output_embeddings()
-    kept_out = [name for name, module in model.named_modules() if module is head or name == "score"]
-    layers = {name: module for name, module in model.named_modules() if _is_linear(module) and name not in kept_out}
-    _check_targets(options, sorted({name.rpartition(".")[2] for name in layers}))
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if _is_linear(module) and module is not head and name != "score"
+    }
+    chosen = _chosen(options, list(layers))
     config = LoraConfig(
         r=options.r,
         lora_alpha=options.alpha,
-        target_modules=options.target_modules,
-        exclude_modules=kept_out or None,
-        fan_in_fan_out=any(type(layer).__name__ == "Conv1D" for layer in layers.values()),
+        target_modules=[],
+        fan_in_fan_out=any(type(layers[name]).__name__ == "Conv1D" for name in chosen),
     )
-    with torch.random.fork_rng(devices=[]):
+    # As the keys of a state dict names mean these layers and no others. As `target_modules` peft takes `gate_proj` of many
+    # mixtures for their experts, even where other blocks have a layer of that name, and its adapters for experts are nested.
+    keys = dict.fromkeys(f"{name}.lora_A.weight" for name in chosen)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of names that are no `target_modules`
         torch.manual_seed(seed)
-        inject_adapter_in_model(config, model)
+        try:
+            inject_adapter_in_model(config, model, state_dict=keys)
+        except ValueError as error:
+            raise StageError(f"lora: {first_line(error)}") from error
     if isinstance(getattr(model, "score", None), torch.nn.Module):
         model.score.requires_grad_(True)
 
@@ -85,13 +99,19 @@ def load_trainable_state(model: Any, state: dict[str, torch.Tensor]) -> None:
                 parameter.copy_(state[name])
 
 
-def _check_targets(options: LoraOptions, known: Sequence[str]) -> None:
-    """peft takes a name that no layer has in silence, as long as another name fits."""
-    targets = options.target_modules
-    if missing := [
-        each for each in ([targets] if isinstance(targets, str) else targets) if each not in {*known, "all-linear"}
-    ]:
+def _chosen(options: LoraOptions, layers: Sequence[str]) -> list[str]:
+    """The layers, by their whole names, that `target_modules` means."""
+    targets = [options.target_modules] if isinstance(options.target_modules, str) else options.target_modules
+    known = sorted({_last(name) for name in layers})
+    if not known:
+        raise StageError("lora: this model has no linear layer to adapt")
+    if missing := [each for each in targets if each not in {*known, ALL_LINEAR}]:
         raise StageError(f"lora: target_modules: this model has no layer {missing[0]!r}; it has {', '.join(known)}")
+    return [name for name in layers if ALL_LINEAR in targets or _last(name) in targets]
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def _adapted(model: Any) -> list[tuple[str, Any]]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import get_scheduler
 
 from ..errors import StageError
+from ..options import EngineArguments
 from .models import first_line
 
 if TYPE_CHECKING:
     from ..components import TrainingConfig
-
-_CHOICE = ("optim", "optim_args", "optim_target_modules")
-_ADAM = {"adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8}
 
 
 def make_optimizer(
@@ -29,10 +28,10 @@ def make_optimizer(
     """
     rate = config.learning_rate if learning_rate is None else learning_rate
     groups = _parameter_groups(model, config.weight_decay)
-    adam = {**_ADAM, "adam_epsilon": adam_epsilon, **{name: config.args[name] for name in _ADAM if name in config.args}}
-    if not any(name in config.args for name in _CHOICE):
-        betas = (adam["adam_beta1"], adam["adam_beta2"])
-        return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=adam["adam_epsilon"], fused=True)
+    said = EngineArguments.model_validate({"adam_epsilon": adam_epsilon, **config.args})
+    if "optim" not in config.args and "optim_args" not in config.args:
+        betas = (said.adam_beta1, said.adam_beta2)
+        return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=said.adam_epsilon, fused=True)
 
     from transformers import Trainer, TrainingArguments
 
@@ -43,13 +42,12 @@ def make_optimizer(
             learning_rate=rate,
             weight_decay=config.weight_decay,
             use_cpu=next(model.parameters()).device.type == "cpu",
-            **adam,
-            **{name: config.args[name] for name in _CHOICE if name in config.args},
+            **said.model_dump(include={"optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon"}),
         )
         kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
         return kind(groups, **options)
-    except (ImportError, TypeError, ValueError, RuntimeError) as error:
-        raise StageError(f"optimizer {config.args.get('optim')!r}: {first_line(error)}; look at `args`") from error
+    except Exception as error:  # other packages' optimizers raise what they like
+        raise StageError(f"optimizer {said.optim!r}: {first_line(error)}; look at `args`") from error
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, config: TrainingConfig, steps: int) -> Any:
@@ -76,10 +74,15 @@ def advance(scheduler: Any, loss: float) -> None:
 
 
 def _parameter_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay, vectors do not; a group that is empty is left out."""
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """Matrices decay, vectors, biases and norms do not; a group that is empty is left out."""
+    learned = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     groups = [
-        {"params": [each for each in learned if each.ndim > 1], "weight_decay": weight_decay},
-        {"params": [each for each in learned if each.ndim <= 1], "weight_decay": 0.0},
+        {"params": [parameter for name, parameter in learned if _decays(name, parameter)], "weight_decay": weight_decay},
+        {"params": [parameter for name, parameter in learned if not _decays(name, parameter)], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def _decays(name: str, parameter: torch.Tensor) -> bool:
+    """Not only by shape: the biases of experts are matrices, one row each, and so are norms with a row for each head."""
+    return parameter.ndim > 1 and not re.search(r"bias|norm\.", name.lower())

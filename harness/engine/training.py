@@ -14,10 +14,11 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from ..errors import StageError
+from ..options import CheckpointingArguments, EngineArguments
 from .batching import cheapest_batches
 from .checkpoints import load_checkpoint, save_checkpoint
 from .lora import add_lora, load_trainable_state, merge_lora, trainable_parameters, trainable_state
-from .models import autocast_cache, keep_freed_memory
+from .models import autocast_cache, first_line, keep_freed_memory
 from .optimization import advance, make_optimizer, make_scheduler
 
 if TYPE_CHECKING:
@@ -186,13 +187,25 @@ def _resume(
 
 
 def apply_arguments(model: Any, args: Mapping[str, Any]) -> None:
-    """What `args` says of the model: trade computing for memory (in training mode, that is), or compile it."""
-    if args.get("activation_checkpointing"):
-        model.activation_checkpointing_enable(args.get("activation_checkpointing_kwargs"))
-    if args.get("torch_compile"):
-        options = {
-            name: args[key]
-            for name, key in (("backend", "torch_compile_backend"), ("mode", "torch_compile_mode"))
-            if key in args
-        }
-        model.base_model.compile(dynamic=True, **options)
+    """What `args` says of the model: trade computing for memory (in training mode, that is), or compile it.
+
+    A backend or mode of the compiler alone asks for it, too, as with transformers. Raises StageError for what model or
+    compiler refuse.
+    """
+    said = EngineArguments.model_validate(args)
+    if said.activation_checkpointing:
+        kwargs = (said.activation_checkpointing_kwargs or CheckpointingArguments()).model_dump()
+        every_n_layers = kwargs.pop("every_n_layers")
+        # From the CPU there is nothing to offload, and no memory to pin.
+        offload = kwargs.pop("offload") and model.device.type != "cpu"
+        try:
+            model.activation_checkpointing_enable(kwargs, every_n_layers=every_n_layers, offload=offload)
+        except ValueError as error:
+            raise StageError(f"activation_checkpointing: {first_line(error)}; take it out of `args`") from error
+    compiler = {"backend": said.torch_compile_backend, "mode": said.torch_compile_mode}
+    options = {name: value for name, value in compiler.items() if value is not None}
+    if said.torch_compile or options:
+        try:
+            model.base_model.compile(dynamic=True, **options)
+        except RuntimeError as error:
+            raise StageError(f"torch_compile: {first_line(error)}; look at `args`") from error

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 torch = pytest.importorskip("torch")
 import small  # noqa: E402
+import transformers  # noqa: E402
 from small import PAD, VOCABULARY, Recorder  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification  # noqa: E402
 
@@ -29,7 +31,34 @@ from harness.engine.training import train  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
+
+def mixture(architecture: str, **options: Any) -> Callable[[], Any]:
+    """A model of two blocks with four experts each, two of which see a token; its experts are tensors of three dimensions."""
+    sizes = {**small.SIZES, "vocab_size": VOCABULARY, "pad_token_id": PAD, "num_key_value_heads": 2, "eos_token_id": 1}
+
+    def make_model() -> Any:
+        config = getattr(transformers, f"{architecture}Config")(**sizes, num_experts_per_tok=2, **options)
+        return small._fresh(getattr(transformers, f"{architecture}ForCausalLM"), config)
+
+    return make_model
+
+
+MIXTURES = {
+    "mixtral": mixture("Mixtral", num_local_experts=4),
+    "qwen3-moe": mixture("Qwen3Moe", num_experts=4, moe_intermediate_size=16, head_dim=16, mlp_only_layers=[0]),
+    "olmoe": mixture("Olmoe", num_experts=4),
+    "qwen2-moe": mixture("Qwen2Moe", num_experts=4, moe_intermediate_size=16, shared_expert_intermediate_size=16),
+    "gpt-oss": mixture(
+        "GptOss",
+        num_local_experts=4,
+        head_dim=16,
+        layer_types=["full_attention"] * 2,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+    ),
+    "granitemoe": mixture("GraniteMoe", num_local_experts=4),
+}
 MODELS = {"llama": small.llama, "gpt2": small.gpt2, "gpt-neox": small.gpt_neox, "reward": small.reward_llama}
+MODELS |= {name: MIXTURES[name] for name in ("mixtral", "qwen3-moe")}
 IDS = torch.arange(1, 19).reshape(2, 9) * 5 % VOCABULARY
 
 every_model = pytest.mark.parametrize("make_model", MODELS.values(), ids=MODELS)
@@ -103,6 +132,70 @@ def test_only_adapters_and_a_score_head_learn(make_model: Callable[[], Any]) -> 
     assert others == (["score.weight"] if make_model is small.reward_llama else [])
     assert not any("lm_head" in name or "embed_out" in name or "score.lora" in name for name in learned)
     assert 0 < sum(parameter.numel() for parameter in trainable_parameters(model)) < sizes / 10
+
+
+@pytest.mark.parametrize("make_model", MIXTURES.values(), ids=MIXTURES)
+def test_of_a_mixture_all_linear_layers_are_adapted_and_neither_experts_nor_router(make_model: Callable[[], Any]) -> None:
+    model = make_model()
+    linear = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and name != "lm_head"}
+    add_lora(model, LoraOptions(r=1), seed=1)
+    adapted = {name.partition(".lora_")[0] for name, each in model.named_parameters() if each.requires_grad}
+    assert adapted == linear
+    experts = [name for name, each in model.named_parameters() if each.ndim == 3]
+    assert len(experts) >= 2
+    assert not any(name.startswith(layer) for name in experts for layer in adapted)
+    merge_lora(model)
+    assert model.state_dict().keys() == make_model().state_dict().keys()
+
+
+def test_a_name_that_layers_and_experts_share_means_the_layers() -> None:
+    """The first block of this model is dense. peft would take its gate_proj for half of the experts' gate_up_proj, and stop."""
+    model = MIXTURES["qwen3-moe"]()
+    add_lora(model, LoraOptions(r=1, target_modules=["gate_proj"]), seed=1)
+    adapted = {name.partition(".lora_")[0] for name, each in model.named_parameters() if each.requires_grad}
+    assert adapted == {"model.layers.0.mlp.gate_proj"}
+
+
+def test_experts_are_no_layers_to_name() -> None:
+    with pytest.raises(
+        harness.StageError, match="this model has no layer 'down_proj'; it has k_proj, o_proj, q_proj, v_proj"
+    ):
+        add_lora(MIXTURES["mixtral"](), LoraOptions(target_modules=["down_proj"]), seed=1)
+
+
+@pytest.mark.parametrize(
+    ("targets", "layers"),
+    [
+        ("q_proj", {"q_proj"}),
+        (["q_proj", "up_proj"], {"q_proj", "up_proj"}),
+        (["all-linear"], {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}),
+        (["q_proj", "all-linear"], {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}),
+    ],
+)
+def test_targets_are_one_name_or_a_list_of_them(targets: str | list[str], layers: set[str]) -> None:
+    model = small.llama()
+    add_lora(model, LoraOptions(r=1, target_modules=targets), seed=1)
+    learned = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert {name.split(".")[-4] for name in learned} == layers
+    assert len(learned) == 2 * 2 * len(layers)  # A and B in each of two blocks
+
+
+@pytest.mark.parametrize("targets", [[], ""])
+def test_no_targets_are_an_error_of_the_plan(targets: str | list[str]) -> None:
+    with pytest.raises(ValidationError, match="target_modules"):
+        LoraOptions(target_modules=targets)
+
+
+def test_what_peft_refuses_is_one_clear_error() -> None:
+    config = transformers.MambaConfig(hidden_size=16, num_hidden_layers=1, vocab_size=VOCABULARY, state_size=4)
+    with pytest.raises(harness.StageError, match=r"^lora: .*'out_proj' is incompatible with Mamba"):
+        add_lora(transformers.MambaForCausalLM(config), LoraOptions(r=1), seed=1)
+
+
+def test_a_model_without_linear_layers_is_one_clear_error() -> None:
+    config = transformers.LlamaConfig(**small.SIZES | {"num_hidden_layers": 0}, vocab_size=VOCABULARY)
+    with pytest.raises(harness.StageError, match=r"^lora: this model has no linear layer to adapt$"):
+        add_lora(transformers.LlamaForCausalLM(config), LoraOptions(r=1), seed=1)
 
 
 def test_an_adapter_is_scaled_by_alpha_over_r() -> None:

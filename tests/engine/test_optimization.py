@@ -1,20 +1,25 @@
-"""Optimizers and schedules: AdamW by hand, the others by their names, and one clear error for what there is not."""
+"""Optimizers, schedules and the rest of `args`: AdamW by hand, the others by name, one clear error for what there is not."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 torch = pytest.importorskip("torch")
 import small  # noqa: E402
-from small import Recorder  # noqa: E402
+from small import PAD, VOCABULARY, Recorder  # noqa: E402
+from transformers import CohereConfig, CohereForCausalLM, GptOssConfig, GptOssForCausalLM, Trainer  # noqa: E402
 from transformers.trainer_utils import SchedulerType  # noqa: E402
+from transformers.training_args import OptimizerNames  # noqa: E402
 
 import harness  # noqa: E402
+from harness.engine.learning import AnswerLikelihood  # noqa: E402
 from harness.engine.optimization import make_optimizer, make_scheduler  # noqa: E402
-from harness.engine.training import train  # noqa: E402
+from harness.engine.training import apply_arguments, train  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -22,6 +27,20 @@ NEED_ARGUMENTS = {
     "cosine_with_min_lr": {"min_lr": 1e-3},
     "cosine_warmup_with_min_lr": {"min_lr": 1e-3},
     "warmup_stable_decay": {"num_decay_steps": 2},
+}
+
+
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "pad_token_id": PAD,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
 }
 
 
@@ -66,6 +85,38 @@ def test_biases_and_norms_of_a_model_do_not_decay() -> None:
         assert decays[id(parameter)] == (0.0 if name.endswith(".bias") or ".ln_" in name else 0.1), name
 
 
+def gpt_oss() -> Any:
+    """Biases of experts are matrices here, one row for each expert."""
+    return GptOssForCausalLM(
+        GptOssConfig(
+            **SIZES, num_local_experts=2, num_experts_per_tok=1, rope_parameters={"rope_type": "default", "rope_theta": 1e4}
+        )
+    )
+
+
+def cohere() -> Any:
+    """Weights of its norms are matrices here, one row for each head."""
+    return CohereForCausalLM(CohereConfig(**SIZES, use_qk_norm=True))
+
+
+@pytest.mark.parametrize(
+    ("make_model", "kept"),
+    [
+        (gpt_oss, {"gate_up_proj_bias", "down_proj_bias"}),
+        (cohere, {"q_norm.weight", "k_norm.weight"}),
+    ],
+)
+def test_biases_and_norms_that_are_matrices_do_not_decay(make_model: Any, kept: set[str]) -> None:
+    model = make_model()
+    groups = make_optimizer(model, options(weight_decay=0.1)).param_groups
+    decayed = {id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]}
+    matrices = {name: parameter for name, parameter in model.named_parameters() if parameter.ndim > 1}
+    not_decayed = {name for name, parameter in matrices.items() if id(parameter) not in decayed}
+    assert not_decayed == {name for name in matrices if name.endswith(tuple(kept))}
+    assert len(not_decayed) == len(kept)
+    assert matrices.keys() - not_decayed == matrices.keys() & set(Trainer.get_decay_parameter_names(None, model))
+
+
 def test_frozen_parameters_have_no_optimizer() -> None:
     model, _ = small.line()
     model.bias.requires_grad_(False)
@@ -102,7 +153,7 @@ def test_options_of_an_optimizer_reach_it() -> None:
     assert make_optimizer(model, config).param_groups[0]["momentum"] == 0.9
 
 
-@pytest.mark.parametrize("name", ["adamm", "galore_adamw", "adamw_bnb_8bit", "lomo"])
+@pytest.mark.parametrize("name", ["adamm", "adamw_torch_xla", "stable_adamw", "grokadamw"])
 def test_an_optimizer_that_there_is_not_is_one_clear_error(name: str) -> None:
     """An unknown name, and names whose packages are not dependencies."""
     model, _ = small.line()
@@ -111,6 +162,40 @@ def test_an_optimizer_that_there_is_not_is_one_clear_error(name: str) -> None:
     assert str(caught.value).startswith(f"optimizer '{name}': ")
     assert str(caught.value).endswith("; look at `args`")
     assert "\n" not in str(caught.value)
+
+
+def test_whatever_an_optimizer_raises_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def handler(*_: Any) -> Any:
+        raise AttributeError("module 'torch' has no attribute 'float33'")
+
+    monkeypatch.setattr(Trainer, "get_optimizer_cls_and_kwargs", handler)
+    with pytest.raises(
+        harness.StageError, match="optimizer 'adamw_anyprecision': module 'torch' has no attribute 'float33'"
+    ):
+        make_optimizer(small.line()[0], options(args={"optim": "adamw_anyprecision"}))
+
+
+NEEDY = [each.value for each in OptimizerNames if re.search("galore|apollo|lomo|schedule_free|layerwise", each.value)]
+
+
+@pytest.mark.parametrize("name", NEEDY)
+def test_an_optimizer_that_this_loop_cannot_drive_is_refused_by_name_with_or_without_its_package(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"args: optim: {name} is not driven here; take another, such as adafactor"):
+        options(args={"optim": name})
+
+
+def test_where_trl_trains_it_drives_what_this_loop_cannot() -> None:
+    class Config(harness.TrainingConfig):
+        engine: str = "harness"
+
+    with pytest.raises(ValidationError, match="galore_adamw is not driven here; engine: trl reads it; take another"):
+        Config(args={"optim": "galore_adamw"})
+    assert Config(args={"optim": "galore_adamw", "optim_target_modules": ["q_proj"]}, engine="trl").args
+
+
+def test_the_modules_of_an_optimizer_are_not_read() -> None:
+    with pytest.raises(ValidationError, match="args: optim_target_modules is not read here; of TrainingArguments optim, "):
+        options(args={"optim_target_modules": ["q_proj"]})
 
 
 @pytest.mark.parametrize("name", [each.value for each in SchedulerType])
@@ -165,3 +250,104 @@ def test_a_schedule_that_goes_by_the_loss_sees_it(tmp_path: Path) -> None:
         rates.append([context.logged[step]["learning_rate"] / 0.1 for step in range(1, 7)])
     # The first step sets the best loss, the second to fourth do not better it, and the third of these is over the patience.
     assert rates == [[1, 1, 1, 1, 0.5, 0.5], [1] * 6]
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ({"adam_beta1": "x"}, "adam_beta1: input should be a valid number, not 'x'"),
+        ({"adam_beta2": 1.0}, "adam_beta2: input should be less than 1, not 1.0"),
+        ({"activation_checkpointing": "false"}, "activation_checkpointing: input should be a valid boolean, not 'false'"),
+        ({"optim_args": {"momentum": 0.9}}, "optim_args: input should be a valid string, not {'momentum': 0.9}"),
+        ({"lr_scheduler_kwargs": [1]}, "lr_scheduler_kwargs: input should be a valid dictionary, not [1]"),
+        ({"torch_compile_mode": 3}, "torch_compile_mode: input should be a valid string, not 3"),
+        (
+            {"activation_checkpointing_kwargs": {"use_reentrant": False}},
+            "activation_checkpointing_kwargs: nothing reads it without activation_checkpointing: true",
+        ),
+        (
+            {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"every_layer": 2}},
+            "activation_checkpointing_kwargs.every_layer: is not read here; every_n_layers, offload, use_reentrant, ",
+        ),
+        (
+            {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"every_n_layers": 0}},
+            "activation_checkpointing_kwargs.every_n_layers: input should be greater than or equal to 1, not 0",
+        ),
+        ({"adam_beta1": "x", "optim": 3}, "optim: input should be a valid string, not 3; adam_beta1: input should be"),
+    ],
+)
+def test_arguments_are_checked_with_the_plan(args: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        options(args=args)
+    assert f"args: {told}" in str(caught.value)
+
+
+def layers_computed(tmp_path: Path, **checkpointing: Any) -> list[int]:
+    """How often a training step of three rows computes each of two layers."""
+    model, counts = small.llama(), [0, 0]
+    for number, layer in enumerate(model.model.layers):
+
+        def count(*_: Any, number: int = number) -> None:
+            counts[number] += 1
+
+        layer.mlp.register_forward_pre_hook(count)
+    args = {"activation_checkpointing": True, "activation_checkpointing_kwargs": checkpointing}
+    objective = AnswerLikelihood(model, small.conversations(3), PAD, small.COMPUTE)
+    train(model, objective, options(max_steps=1, args=args), Recorder(tmp_path))
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("checkpointing", "expected"),
+    [
+        ({}, [2, 2]),
+        ({"every_n_layers": 2}, [2, 1]),
+        ({"every_n_layers": 2, "use_reentrant": True}, [2, 1]),
+        ({"preserve_rng_state": False}, [2, 2]),
+        ({"offload": True}, [2, 2]),
+    ],
+)
+def test_options_of_checkpointing_are_honoured(tmp_path: Path, checkpointing: dict[str, Any], expected: list[int]) -> None:
+    assert layers_computed(tmp_path, **checkpointing) == expected
+
+
+@pytest.mark.parametrize(("device", "offloaded"), [("meta", True), ("cpu", False)])
+def test_offload_reaches_the_layers_of_a_model_that_is_elsewhere(device: str, offloaded: bool) -> None:
+    model = small.llama().to(device)
+    args = {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"offload": True}}
+    apply_arguments(model, args)
+    function = model.model.layers[0]._gradient_checkpointing_func
+    assert (function.func is not torch.utils.checkpoint.checkpoint) == offloaded
+    assert "offload" not in function.keywords
+
+
+def test_a_model_that_cannot_compute_again_is_one_clear_error() -> None:
+    model = small.llama()
+    model.supports_gradient_checkpointing = False
+    with pytest.raises(
+        harness.StageError, match=r"^activation_checkpointing: .* does not support .*; take it out of `args`$"
+    ):
+        apply_arguments(model, {"activation_checkpointing": True})
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:torch", "ignore::DeprecationWarning:torch")
+@pytest.mark.parametrize(
+    ("args", "compiled"),
+    [
+        ({"torch_compile": False}, False),
+        ({"torch_compile": True}, True),
+        ({"torch_compile_backend": "eager"}, True),
+        ({"torch_compile_mode": "default"}, True),
+    ],
+)
+def test_a_backend_or_mode_alone_compiles_as_in_transformers(args: dict[str, Any], compiled: bool) -> None:
+    model = small.llama()
+    apply_arguments(model, options(args=args).args)
+    assert (model.base_model._compiled_call_impl is not None) == compiled
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:torch", "ignore::DeprecationWarning:torch")
+@pytest.mark.parametrize("name", ["torch_compile_backend", "torch_compile_mode"])
+def test_a_compiler_that_there_is_not_is_one_clear_error(name: str) -> None:
+    with pytest.raises(harness.StageError, match=r"^torch_compile: .*nonsense.*; look at `args`$"):
+        apply_arguments(small.llama(), {name: "nonsense"})
