@@ -41,8 +41,9 @@ DATA = """\
 
 Each entry names a `source`, its options, and how it is split. A stage or a suite refers to it by name: `hh` if it is not
 split, `hh.train` if it is. Splits go by conversation root, so that prompts which share their first human turn stay
-together. A `path` that can only be a file, and is not there, is a problem of the plan. These options are understood by every
-source:
+together. A `path` that can only be a file, and is not there, is a problem of the plan, and so is a `part` of local files,
+which have none. Text files are UTF-8. A row of no use is dropped and counted by reason; of a file without any other the first
+one is told with its line, what is wrong and what was expected. These options are understood by every source:
 """
 STAGES = """\
 ## stages

@@ -73,8 +73,11 @@ def load(node: DataNode, seed: int, folder: Path) -> dict[str, Dataset]:
     for split, rows in split_by_root(loaded.rows, config.split, seed).items():
         reference = f"{node.name}.{split}" if split else node.name
         if not rows:
+            roots = len({row.root for row in loaded.rows})
             raise DataError(
-                f"data.{node.name}: split {split!r} is empty; {len(loaded.rows)} rows are too few for its share"
+                f"data.{node.name}: split {split!r} is empty: there are {len(loaded.rows)} rows of {roots} conversation "
+                f"root{'' if roots == 1 else 's'}, and a root stays in one split; give more conversations, or the split a larger "
+                "share"
             )
         kept = tuple(rows[: config.limit])
         sets[reference] = Dataset(reference, node.kind, kept, digest_rows(kept), dropped, config.max_dropped)
@@ -85,8 +88,10 @@ def too_many(where: str, kept: int, dropped: Mapping[str, int], limit: float) ->
     """Raise DataError if no row is left, or if the share of dropped ones is above the limit."""
     lost = sum(dropped.values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items(), key=lambda item: -item[1]))
+    if not kept and not dropped:
+        raise DataError(f"{where}: the source gave no row")
     if not kept:
-        raise DataError(f"{where}: no usable row{f' ({reasons})' if reasons else ''}; look at the file's format")
+        raise DataError(f"{where}: no usable row ({reasons}); look at the file's format")
     if lost > limit * (kept + lost):
         raise DataError(
             f"{where}: {lost} of {kept + lost} rows had to be dropped ({reasons}), more than max_dropped: {limit:g} "

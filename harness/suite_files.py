@@ -20,8 +20,11 @@ def read_suite(path: Path, problem: Callable[[SuiteRow], str | None] | None = No
     `problem` says in a sentence what is wrong with a row, if anything is. Raises UsageError or DataError with file and line for
     a file that cannot be read, a row that is none, an id that stands twice and a row with a problem.
     """
+    if path.suffix.casefold() == ".gz":
+        raise UsageError(f"suite {path}: a compressed suite is not read; unpack it, and name the unpacked file")
     rows: dict[str, SuiteRow] = {}
     try:
+        _check_encoding(path)
         for line, row in _csv_rows(path) if path.suffix.casefold() == ".csv" else numbered_records(path, SuiteRow):
             text = problem(row) if problem else None
             if row.id in rows:
@@ -29,11 +32,19 @@ def read_suite(path: Path, problem: Callable[[SuiteRow], str | None] | None = No
             if text:
                 raise DataError(f"suite {path}:{line}: row {row.id!r}: {text}")
             rows[row.id] = row
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"suite {path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        raise UsageError(f"suite {path}: cannot be read: {error.strerror or error}") from None
     if not rows:
         raise DataError(f'suite {path}: holds no prompt; a row is {{"id": …, "prompt": …}}')
     return tuple(rows.values())
+
+
+def _check_encoding(path: Path) -> None:
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            raise UsageError(f"suite {path}:{number}: not UTF-8; save the file as UTF-8") from None
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, SuiteRow]]:

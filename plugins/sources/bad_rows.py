@@ -1,16 +1,59 @@
-"""Why a row is of no use; the reasons are counted and shown."""
+"""Why a row is of no use: the reasons are counted and shown, and the words tell what is wrong with one row."""
 
 from __future__ import annotations
 
+import textwrap
+from typing import Any
+
 MISSING = "missing field"
+TYPE = "wrong type"
+ROLE = "wrong role"
+NO_DIALOGUE = "no dialogue"
+PROMPTLESS = "no prompt"
 EMPTY = "empty answer"
 IDENTICAL = "identical pair"
 UNSHARED = "prompts that differ"
 INVALID = "invalid value"
 
+KINDS = {
+    type(None): "nothing",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "an object",
+}
 
-def fault(chosen: str, rejected: str) -> str | None:
-    """What is wrong with a pair of answers, or None."""
-    if not chosen.strip() or not rejected.strip():
-        return EMPTY
-    return IDENTICAL if chosen.strip() == rejected.strip() else None
+
+class BadRow(Exception):
+    """A row of no use: `reason` is what it is counted under, the words say what is wrong and what was expected."""
+
+    def __init__(self, reason: str, words: str) -> None:
+        super().__init__(words)
+        self.reason = reason
+
+
+def lacks(row: dict[str, Any], wanted: str) -> BadRow:
+    """What a row has in place of the wanted fields."""
+    names = ", ".join(str(name) for name, value in row.items() if value is not None)
+    return BadRow(MISSING, f"has {textwrap.shorten(names, 80, placeholder=' …') or 'no field'}; {wanted}")
+
+
+def wrong_type(field: str, value: Any, expected: str) -> BadRow:
+    """A field that holds another kind of value than the expected one."""
+    return BadRow(TYPE, f"{field} is {kind(value)}; expected {expected}")
+
+
+def kind(value: Any) -> str:
+    """What a JSON value is, in words."""
+    return KINDS.get(type(value), f"a {type(value).__name__}")
+
+
+def check_answers(chosen: str, rejected: str) -> None:
+    """Raise BadRow if one of a pair of answers is empty, or if they are the same."""
+    for field, answer in (("chosen", chosen), ("rejected", rejected)):
+        if not answer.strip():
+            raise BadRow(EMPTY, f"the answer in {field} is empty")
+    if chosen.strip() == rejected.strip():
+        raise BadRow(IDENTICAL, "chosen and rejected are the same answer")

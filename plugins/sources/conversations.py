@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import harness
 
-from .bad_rows import EMPTY, MISSING
+from .bad_rows import EMPTY, PROMPTLESS, ROLE, BadRow, lacks
 from .files import messages, root
 from .tables import TableConfig, TableSource, load_table
 
@@ -26,13 +26,15 @@ class Conversations(TableSource):
         return load_table(config, folder, "row", _row)
 
 
-def _row(row: dict[str, Any], identity: str) -> harness.Conversation | str:
-    turns = messages(row.get("messages")) or _joined(row.get("prompt"), row.get("completion"))
-    if turns is None or len(turns) < 2 or turns[-1].role != "assistant":
-        return MISSING
+def _row(row: dict[str, Any], identity: str) -> harness.Conversation:
+    turns = _conversation(row)
+    if turns[-1].role != "assistant":
+        raise BadRow(ROLE, f"the last message is the {turns[-1].role}'s; expected the assistant's, the answer to learn")
     prompt, answer = turns[:-1], turns[-1].content.strip()
+    if not prompt:
+        raise BadRow(PROMPTLESS, "no message stands before the answer; expected a prompt")
     if not answer:
-        return EMPTY
+        raise BadRow(EMPTY, "the answer, the last message, is empty")
     category = row.get("category")
     return harness.Conversation(
         id=identity,
@@ -43,12 +45,16 @@ def _row(row: dict[str, Any], identity: str) -> harness.Conversation | str:
     )
 
 
-def _joined(prompt: Any, completion: Any) -> harness.Prompt | None:
-    """A prompt and its completion as one conversation, or None if either is no such thing."""
-    before = _turns(prompt, "user")
-    after = _turns(completion, "assistant")
-    return None if before is None or after is None else (*before, *after)
+def _conversation(row: dict[str, Any]) -> harness.Prompt:
+    """All messages of a row: its `messages`, or its prompt and completion."""
+    whole, prompt, completion = row.get("messages"), row.get("prompt"), row.get("completion")
+    joined = prompt is not None and completion is not None
+    if whole is None and not joined:
+        raise lacks(row, "a conversation has messages, or prompt and completion")
+    if whole or not joined:
+        return messages(whole, "messages", "chat messages")
+    return (*_turns(prompt, "prompt", "user"), *_turns(completion, "completion", "assistant"))
 
 
-def _turns(value: Any, role: Any) -> harness.Prompt | None:
-    return (harness.Message(role=role, content=value.strip()),) if isinstance(value, str) else messages(value)
+def _turns(value: Any, field: str, role: Literal["user", "assistant"]) -> harness.Prompt:
+    return (harness.Message(role=role, content=value.strip()),) if isinstance(value, str) else messages(value, field)

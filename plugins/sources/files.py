@@ -5,21 +5,26 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import textwrap
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import harness
+
+from .bad_rows import EMPTY, PROMPTLESS, ROLE, BadRow, lacks, wrong_type
 
 JSON_LINES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 READABLE = (*JSON_LINES, ".parquet")
 LOCAL = ((".", "/", "~"), (".jsonl", ".json", ".gz", ".parquet", ".csv"))
 """How a path begins or ends that is surely not a Hub id."""
+Placed = tuple[str, dict[str, Any]]
+ROLES = get_args(harness.Message.model_fields["role"].annotation)
 
 
-def read_rows(path: str, folder: Path, *, subset: str | None, split: str, revision: str | None) -> Iterator[dict[str, Any]]:
-    """Rows of a local file, of all files of a local folder, or of a Hub data set, in order.
+def read_rows(path: str, folder: Path, *, subset: str | None, split: str, revision: str | None) -> Iterator[Placed]:
+    """Rows of a local file, of all files of a local folder, or of a Hub data set, in order, each after where it stands.
 
     `subset` is a folder inside it; `split` and `revision` are the Hub's. Raises DataError.
     """
@@ -50,7 +55,7 @@ def local_files(path: str, folder: Path, subset: str | None) -> list[Path] | Non
         files = [local]
         if not local.name.endswith(READABLE):
             raise harness.DataError(f"{local}: expected a .jsonl, .jsonl.gz or .parquet file")
-    elif path.startswith(LOCAL[0]) or path.endswith(LOCAL[1]):
+    elif surely_local(path):
         raise harness.DataError(f"{path}: no such file; paths count from the plan's folder")
     else:
         return None
@@ -60,58 +65,84 @@ def local_files(path: str, folder: Path, subset: str | None) -> list[Path] | Non
     return files
 
 
-def _read_file(path: Path) -> Iterator[dict[str, Any]]:
+def surely_local(path: str) -> bool:
+    """Whether a path can be no Hub id, whatever files there are."""
+    return path.startswith(LOCAL[0]) or path.endswith(LOCAL[1])
+
+
+def _read_file(path: Path) -> Iterator[Placed]:
     if path.name.endswith(".parquet"):
         yield from _read_parquet(path)
         return
     number = 0
     try:
-        with (
-            gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig") as file
-        ):
-            for number, line in enumerate(file, 1):
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            # Decoded line by line: a text file is decoded in blocks, and would not know the line of a bad byte.
+            for number, raw in enumerate(file, 1):
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 if not line.strip():
                     continue
                 row = json.loads(line)
                 if not isinstance(row, dict):
                     raise harness.DataError(f"{path}:{number}: expected a JSON object, not {line.strip()[:40]!r}")
-                yield row
+                yield f"{path}:{number}", row
+    except UnicodeDecodeError:
+        raise harness.DataError(f"{path}:{number}: not UTF-8; save the file as UTF-8") from None
     except json.JSONDecodeError as error:
         raise harness.DataError(f"{path}:{number}: not valid JSON: {error.msg}; expected one object a line") from None
-    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+        raise harness.DataError(f"{path}:{number}: cannot be read: {error}") from None
+    except (OSError, EOFError, zlib.error) as error:
         text = getattr(error, "strerror", None) or str(error)
         raise harness.DataError(f"{path}: cannot be read after line {number}: {text}") from None
 
 
-def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+def _read_parquet(path: Path) -> Iterator[Placed]:
     import pyarrow
     from pyarrow import parquet
 
     try:
-        for batch in parquet.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
+        rows = (row for batch in parquet.ParquetFile(path).iter_batches() for row in batch.to_pylist())
+        for number, row in enumerate(rows, 1):
+            yield f"{path}: row {number}", row
     except (OSError, pyarrow.ArrowException) as error:
         raise harness.DataError(f"{path}: not a readable Parquet file: {str(error).partition(chr(10))[0]}") from None
 
 
-def _read_hub(path: str, subset: str | None, split: str, revision: str | None) -> Iterator[dict[str, Any]]:
+def _read_hub(path: str, subset: str | None, split: str, revision: str | None) -> Iterator[Placed]:
     from datasets import load_dataset
 
     try:
-        yield from load_dataset(path, data_dir=subset, split=split, revision=revision)
+        for number, row in enumerate(load_dataset(path, data_dir=subset, split=split, revision=revision), 1):
+            yield f"{path}: row {number}", row
     except Exception as error:  # the Hub's client raises many kinds, and each means that these rows cannot be had
         text = str(error).partition("\n")[0]
         raise harness.DataError(f"{path}: neither a local file nor a data set that the Hub gave: {text}") from None
 
 
-def messages(value: Any) -> harness.Prompt | None:
-    """Chat messages from their JSON, or None if it is no such thing."""
-    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        return None
-    try:
-        return tuple(harness.Message(role=each["role"], content=each["content"]) for each in value)
-    except (KeyError, TypeError, ValueError):
-        return None
+def messages(value: Any, field: str, expected: str = "text or chat messages") -> harness.Prompt:
+    """Chat messages from their JSON. Raises BadRow for anything else; `expected` is what may stand in the field."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise wrong_type(field, value, expected)
+    if not value:
+        raise BadRow(PROMPTLESS if field == "prompt" else EMPTY, f"{field} is an empty list; expected {expected}")
+    return tuple(_message(each, f"{field}.{index}") for index, each in enumerate(value))
+
+
+def _message(value: Any, field: str) -> harness.Message:
+    if not isinstance(value, dict):
+        raise wrong_type(field, value, "a chat message, with role and content")
+    role, content = value.get("role"), value.get("content")
+    if role is None or content is None:
+        missing = lacks(value, "a chat message has role and content")
+        raise BadRow(missing.reason, f"{field} {missing}")
+    if role not in ROLES:
+        raise BadRow(
+            ROLE, f"{field}.role is {textwrap.shorten(repr(role), 40)}; expected {', '.join(ROLES[:-1])} or {ROLES[-1]}"
+        )
+    if not isinstance(content, str):
+        raise wrong_type(f"{field}.content", content, "text")
+    return harness.Message(role=role, content=content)
 
 
 def root(prompt: harness.Prompt) -> str:

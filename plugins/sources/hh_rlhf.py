@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import harness
 
-from .bad_rows import MISSING, UNSHARED, fault
+from .bad_rows import NO_DIALOGUE, UNSHARED, BadRow, check_answers, lacks, wrong_type
 from .tables import TableConfig, TableSource, load_table
 
 TURN = re.compile(r"\n\n(Human|Assistant):")
@@ -32,31 +32,33 @@ class HHRLHF(TableSource):
         return load_table(config, folder, "hh", _pair)
 
 
-def _pair(row: dict[str, Any], identity: str) -> harness.Preference | str:
-    """A preference, or why there is none."""
-    chosen, rejected = _turns(row.get("chosen")), _turns(row.get("rejected"))
-    if chosen is None or rejected is None:
-        return MISSING
+def _pair(row: dict[str, Any], identity: str) -> harness.Preference:
+    """A preference. Raises BadRow."""
+    if row.get("chosen") is None or row.get("rejected") is None:
+        raise lacks(row, "a pair of hh-rlhf has chosen and rejected")
+    chosen, rejected = _turns(row["chosen"], "chosen"), _turns(row["rejected"], "rejected")
     if chosen[:-1] != rejected[:-1]:
-        return UNSHARED
+        raise BadRow(UNSHARED, "chosen and rejected differ before their last Assistant:; a pair shares what comes before")
     answers = chosen[-1].content, rejected[-1].content
-    if reason := fault(*answers):
-        return reason
+    check_answers(*answers)
     prompt = _alternating(chosen[:-1])
     return harness.Preference(id=identity, root=chosen[0].content, prompt=prompt, chosen=answers[0], rejected=answers[1])
 
 
-def _turns(text: Any) -> list[harness.Message] | None:
-    """The turns of a dialogue that begins with the human and ends with the assistant, or None."""
+def _turns(text: Any, field: str) -> list[harness.Message]:
+    """The turns of a dialogue that begins with the human and ends with the assistant. Raises BadRow."""
     if not isinstance(text, str):
-        return None
+        raise wrong_type(field, text, "a dialogue as text")
     before, *parts = TURN.split(text)
     turns = [
         harness.Message(role=ROLES[speaker], content=content.strip())
         for speaker, content in zip(parts[::2], parts[1::2], strict=True)
     ]
-    complete = len(turns) >= 2 and turns[0].role == "user" and turns[-1].role == "assistant" and not before.strip()
-    return turns if complete else None
+    if before.strip() or len(turns) < 2 or turns[0].role != "user" or turns[-1].role != "assistant":
+        raise BadRow(
+            NO_DIALOGUE, rf"{field} is no dialogue; expected \n\nHuman: first and \n\nAssistant: before the last answer"
+        )
+    return turns
 
 
 def _alternating(turns: Sequence[harness.Message]) -> harness.Prompt:

@@ -8,7 +8,7 @@ from typing import Any
 
 import harness
 
-from .bad_rows import IDENTICAL, MISSING, UNSHARED, fault
+from .bad_rows import IDENTICAL, PROMPTLESS, ROLE, TYPE, UNSHARED, BadRow, check_answers, kind, lacks, wrong_type
 from .files import messages, root
 from .tables import TableConfig, TableSource, load_table
 
@@ -29,13 +29,11 @@ class Preferences(TableSource):
         return load_table(config, folder, "row", _pair)
 
 
-def _pair(row: dict[str, Any], identity: str) -> harness.Preference | str:
-    parts = _parts(row.get("prompt"), row.get("chosen"), row.get("rejected"))
-    if isinstance(parts, str):
-        return parts
-    prompt, chosen, rejected = parts
-    if reason := fault(chosen, rejected):
-        return reason
+def _pair(row: dict[str, Any], identity: str) -> harness.Preference:
+    if row.get("chosen") is None or row.get("rejected") is None:
+        raise lacks(row, "a preference has chosen, rejected and mostly prompt")
+    prompt, chosen, rejected = _parts(row.get("prompt"), row["chosen"], row["rejected"])
+    check_answers(chosen, rejected)
     margin, category = row.get("margin"), row.get("category")
     return harness.Preference(
         id=identity,
@@ -43,44 +41,52 @@ def _pair(row: dict[str, Any], identity: str) -> harness.Preference | str:
         prompt=prompt,
         chosen=chosen,
         rejected=rejected,
-        margin=float(margin) if isinstance(margin, int | float) else None,
+        margin=margin if isinstance(margin, int | float) else None,
         category=category if isinstance(category, str) else None,
     )
 
 
-def _parts(prompt: Any, chosen: Any, rejected: Any) -> tuple[harness.Prompt, str, str] | str:
-    """Prompt, chosen and rejected answer of a row in any of the formats, or why there are none."""
+def _parts(prompt: Any, chosen: Any, rejected: Any) -> tuple[harness.Prompt, str, str]:
+    """Prompt, chosen and rejected answer of a row in any of the formats. Raises BadRow."""
     if isinstance(chosen, str) and isinstance(rejected, str):
         return _standard(prompt, chosen, rejected)
-    good, bad = messages(chosen), messages(rejected)
-    if good is None or bad is None:
-        return MISSING
+    if isinstance(chosen, str) or isinstance(rejected, str):
+        words = f"chosen is {kind(chosen)} and rejected is {kind(rejected)}; expected text, or chat messages, in both"
+        raise BadRow(TYPE, words)
+    good, bad = messages(chosen, "chosen"), messages(rejected, "rejected")
     before = _before(prompt, good)
-    if before is None:
-        return MISSING
     good, bad = (*before, *good), (*before, *bad)
     if good[:-1] != bad[:-1]:
-        return UNSHARED
-    if len(good) < 2 or good[-1].role != "assistant" or bad[-1].role != "assistant":
-        return MISSING
+        raise BadRow(UNSHARED, "chosen and rejected differ before their last message; a pair shares what comes before")
+    for field, turns in (("chosen", good), ("rejected", bad)):
+        if turns[-1].role != "assistant":
+            raise BadRow(
+                ROLE, f"the last message of {field} is the {turns[-1].role}'s; expected the assistant's, the answer"
+            )
+    if len(good) < 2:
+        raise BadRow(
+            PROMPTLESS, "chosen is one message and there is no prompt; expected prompt, or a chosen that begins with it"
+        )
     return good[:-1], good[-1].content.strip(), bad[-1].content.strip()
 
 
-def _standard(prompt: Any, chosen: str, rejected: str) -> tuple[harness.Prompt, str, str] | str:
+def _standard(prompt: Any, chosen: str, rejected: str) -> tuple[harness.Prompt, str, str]:
     if prompt is None:
         if chosen == rejected:
-            return IDENTICAL
+            raise BadRow(IDENTICAL, "chosen and rejected are the same text")
         shared = _shared(chosen, rejected)
         prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
         if not prompt.strip():
-            return UNSHARED
-    if not isinstance(prompt, str) or not prompt.strip():
-        return MISSING
+            raise BadRow(UNSHARED, "there is no prompt, and chosen and rejected do not begin alike; expected prompt")
+    if not isinstance(prompt, str):
+        raise wrong_type("prompt", prompt, "text as in chosen and rejected, or chat messages in all three")
+    if not prompt.strip():
+        raise BadRow(PROMPTLESS, "prompt is empty")
     return (harness.Message(role="user", content=prompt.strip()),), chosen.strip(), rejected.strip()
 
 
-def _before(prompt: Any, chosen: harness.Prompt) -> harness.Prompt | None:
-    """The messages before those of `chosen`; None for a prompt that is no such thing.
+def _before(prompt: Any, chosen: harness.Prompt) -> harness.Prompt:
+    """The messages before those of `chosen`.
 
     Some data sets give the prompt as text beside whole conversations that begin with it.
     """
@@ -88,7 +94,7 @@ def _before(prompt: Any, chosen: harness.Prompt) -> harness.Prompt | None:
         return ()
     if isinstance(prompt, str):
         return (harness.Message(role="user", content=prompt.strip()),) if chosen[0].role == "assistant" else ()
-    return messages(prompt)
+    return messages(prompt, "prompt")
 
 
 def _shared(chosen: str, rejected: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import harness
 
-from .bad_rows import MISSING
+from .bad_rows import PROMPTLESS, ROLE, BadRow, lacks
 from .files import messages, root
 from .tables import TableConfig, TableSource, load_table
 
@@ -23,18 +23,22 @@ class Prompts(TableSource):
         return load_table(config, folder, "row", _row)
 
 
-def _row(row: dict[str, Any], identity: str) -> harness.PromptRow | str:
-    prompt = _prompt(row.get("prompt"))
-    if prompt is None:
-        return MISSING
+def _row(row: dict[str, Any], identity: str) -> harness.PromptRow:
+    if row.get("prompt") is None:
+        raise lacks(row, "a row of prompts has prompt")
+    prompt = _prompt(row["prompt"])
     category = row.get("category")
     return harness.PromptRow(
         id=identity, root=root(prompt), prompt=prompt, category=category if isinstance(category, str) else None
     )
 
 
-def _prompt(value: Any) -> harness.Prompt | None:
+def _prompt(value: Any) -> harness.Prompt:
     if isinstance(value, str):
-        return (harness.Message(role="user", content=value.strip()),) if value.strip() else None
-    found = messages(value)
-    return found if found and found[-1].role != "assistant" else None
+        if not value.strip():
+            raise BadRow(PROMPTLESS, "prompt is empty")
+        return (harness.Message(role="user", content=value.strip()),)
+    found = messages(value, "prompt")
+    if found[-1].role == "assistant":
+        raise BadRow(ROLE, "the last message of prompt is the assistant's; expected the user's, which waits for an answer")
+    return found

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticSerializationError
 
 import harness
 
-from .bad_rows import INVALID
-from .files import local_files, read_rows
+from .bad_rows import INVALID, BadRow
+from .files import local_files, read_rows, surely_local
+
+PART = "train"
+NO_PARTS = "only a Hub data set has parts; name the file instead"
 
 
 class TableConfig(harness.SourceConfig):
@@ -22,7 +25,13 @@ class TableConfig(harness.SourceConfig):
     path: str = Field(min_length=1)
     subset: str | None = None
     revision: str | None = Field(default=None, description="the Hub's branch, tag or commit")
-    part: str = Field(default="train", description="the Hub's own split to read from; local files have none")
+    part: str = Field(default=PART, description="the Hub's own split to read from; local files have none")
+
+    @model_validator(mode="after")
+    def _part_of_the_hub(self) -> Self:
+        if self.part != PART and surely_local(self.path):
+            raise ValueError(f"part: {NO_PARTS}")
+        return self
 
 
 class TableSource(harness.Source):
@@ -31,36 +40,51 @@ class TableSource(harness.Source):
     Config = TableConfig
 
     def missing(self, config: TableConfig, folder: Path) -> str | None:
-        """Why a local file cannot be read; None for one that can be, and for what may be a Hub id."""
+        """Why a local file, or a part of one, cannot be read; None for one that can be, and for what may be a Hub id."""
         try:
-            local_files(config.path, folder, config.subset)
+            files = local_files(config.path, folder, config.subset)
         except harness.DataError as error:
             return str(error)
+        if files and config.part != PART:
+            return f"{config.path} is local and has no part {config.part!r}; {NO_PARTS}"
         return None
 
 
 def load_table(
-    config: TableConfig, folder: Path, name: str, convert: Callable[[dict[str, Any], str], harness.PromptRow | str]
+    config: TableConfig, folder: Path, name: str, convert: Callable[[dict[str, Any], str], harness.PromptRow]
 ) -> harness.Loaded:
-    """Every row that `convert` makes a record of; where it gives the reason why not, the reason is counted.
+    """Every row that `convert` makes a record of; where it raises BadRow, the reason is counted.
 
     `convert` gets a row and an id for it: its own, or `name` and the row's number. Ids tell prompts apart: one that a row
-    before has already is made longer by the number. Raises DataError.
+    before has already is made longer by the number. Raises DataError, for a table without rows or without any of use too.
     """
     dropped: Counter[str] = Counter()
+    first: dict[str, str] = {}
     kept: dict[str, harness.PromptRow] = {}
     source = read_rows(config.path, folder, subset=config.subset, split=config.part, revision=config.revision)
-    for number, row in enumerate(source):
+    for number, (where, row) in enumerate(source):
         own = row.get("id")
         identity = str(own) if isinstance(own, str | int) else f"{name}-{number:06d}"
         try:
             record = convert(row, f"{identity}-row-{number}" if identity in kept else identity)
-            if not isinstance(record, str):
-                record.model_dump_json()
-        except (ValidationError, PydanticSerializationError):  # a number that is not finite, text with half a character
-            record = INVALID
-        if isinstance(record, str):
-            dropped[record] += 1
+            record.model_dump_json()
+        except (BadRow, ValidationError, PydanticSerializationError) as error:
+            bad = error if isinstance(error, BadRow) else _invalid(error)
+            dropped[bad.reason] += 1
+            first.setdefault(bad.reason, f"{where}: {bad}")
         else:
             kept[record.id] = record
+    if not kept and not dropped:
+        raise harness.DataError(f"{config.path} is empty")
+    if not kept:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
+        raise harness.DataError(f"{first[dropped.most_common(1)[0][0]]} (no usable row: {reasons})")
     return harness.Loaded(list(kept.values()), dropped)
+
+
+def _invalid(error: Exception) -> BadRow:
+    """What is wrong with a value of the right type: a number that is not finite, or text with half a character."""
+    if isinstance(error, ValidationError):
+        found = error.errors()[0]
+        return BadRow(INVALID, f"{'.'.join(map(str, found['loc']))}: {found['msg'][0].lower()}{found['msg'][1:]}")
+    return BadRow(INVALID, "a text holds half a character, a lone surrogate such as \\ud800")

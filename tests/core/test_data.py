@@ -117,7 +117,7 @@ def test_dropped_rows_are_counted_up_to_the_limit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kept", "dropped", "text"),
     [
-        (0, {}, "mine: no usable row; look at the file's format"),
+        (0, {}, "mine: the source gave no row"),
         (0, {"missing field": 3}, r"mine: no usable row \(3 missing field\); look at the file's format"),
         (
             5,
@@ -132,8 +132,24 @@ def test_what_is_said_of_too_many_bad_rows(kept: int, dropped: dict[str, int], t
 
 
 def test_a_split_without_rows_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"data.mine: split '(train|test)' is empty; 1 rows are too few for its share"):
+    with pytest.raises(
+        DataError, match=r"data.mine: split '(train|test)' is empty: there are 1 rows of 1 conversation root, and"
+    ):
         load(graph(tmp_path, pairs=1).data["mine"], 0, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("roots", "words"), [(1, "20 rows of 1 conversation root, "), (2, "20 rows of 2 conversation roots, ")]
+)
+def test_a_split_is_empty_for_want_of_roots_not_of_rows(tmp_path: Path, roots: int, words: str) -> None:
+    node = graph(tmp_path).data["mine"]
+    pairs = [{"prompt": f"root {n % roots}", "chosen": f"a{n}", "rejected": "b"} for n in range(20)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs), encoding="utf-8")
+    seed = next(seed for seed in range(99) if not all(split_by_root(rows(roots), node.config.split, seed).values()))
+    with pytest.raises(
+        DataError, match=f"is empty: there are {words}and a root stays in one split; give more conversations"
+    ):
+        load(node, seed, tmp_path)
 
 
 def test_a_file_that_cannot_be_read_names_the_data(tmp_path: Path) -> None:

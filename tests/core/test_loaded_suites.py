@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -104,3 +105,27 @@ def test_a_row_that_a_metric_objects_to_is_named_with_its_line(tmp_path: Path) -
     (tmp_path / "mine.jsonl").write_text('{"id": "a", "prompt": "x"}\n\n{"id": "b", "prompt": "y"}\n')
     with pytest.raises(DataError, match=r"mine.jsonl:3: row 'b': no"):
         load_suite("mine", Suite(path="mine.jsonl"), data(), tmp_path, lambda row: "no" if row.id == "b" else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "mine.jsonl",
+            b'{"id": "a", "prompt": "x"}\n{"id": "b", "prompt": "caf\xe9"}\n',
+            "mine.jsonl:2: not UTF-8; save the",
+        ),
+        ("mine.csv", XSTEST.encode() + b"9,caf\xe9,b,safe,c,d\n", "mine.csv:4: not UTF-8; save the file as UTF-8"),
+        (
+            "mine.jsonl.gz",
+            gzip.compress(b'{"id": "a", "prompt": "x"}\n'),
+            "mine.jsonl.gz: a compressed suite is not read; unpack",
+        ),
+    ],
+)
+def test_a_suite_that_is_no_plain_utf8_is_named_with_what_to_do(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        load_suite("mine", Suite(path=name), data(), tmp_path)

@@ -10,11 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness_plugins.sources.bad_rows import EMPTY, IDENTICAL, INVALID, MISSING, UNSHARED
+from harness_plugins.sources.bad_rows import (
+    EMPTY,
+    IDENTICAL,
+    INVALID,
+    MISSING,
+    NO_DIALOGUE,
+    PROMPTLESS,
+    ROLE,
+    TYPE,
+    UNSHARED,
+)
 from harness_plugins.sources.conversations import Conversations
 from harness_plugins.sources.hh_rlhf import HHRLHF
 from harness_plugins.sources.preferences import Preferences
 from harness_plugins.sources.prompts import Prompts
+from pydantic import ValidationError
 
 import harness
 
@@ -78,7 +89,7 @@ def test_bad_dialogues_are_counted_by_kind(tmp_path: Path) -> None:
             {"chosen": f"{DIALOGUE} a", "rejected": f"{DIALOGUE} \ud800"},
         ],
     )
-    assert loaded.dropped == {MISSING: 4, UNSHARED: 2, EMPTY: 1, IDENTICAL: 1, INVALID: 1}
+    assert loaded.dropped == {MISSING: 1, NO_DIALOGUE: 3, UNSHARED: 2, EMPTY: 1, IDENTICAL: 1, INVALID: 1}
     assert len(loaded.rows) == 1
 
 
@@ -171,10 +182,13 @@ def test_bad_preferences_are_counted_by_kind(tmp_path: Path) -> None:
         {"chosen": "one", "rejected": "two"},
         {"chosen": [turn(USER, "Q"), turn(ASSISTANT, "a")], "rejected": [turn(USER, "R"), turn(ASSISTANT, "b")]},
         {**good, "margin": float("nan")},
+        {**good, "margin": 10**400},
         {**good, "chosen": "\ud800"},
     ]
     loaded = load(Preferences, tmp_path, [good, *bad])
-    assert loaded.dropped == {MISSING: 7, EMPTY: 1, IDENTICAL: 2, UNSHARED: 2, INVALID: 2}
+    assert loaded.dropped == {
+        MISSING: 1, PROMPTLESS: 2, TYPE: 2, ROLE: 2, EMPTY: 1, IDENTICAL: 2, UNSHARED: 2, INVALID: 3
+    }  # fmt: skip
     assert len(loaded.rows) == 1
 
 
@@ -228,7 +242,7 @@ def test_bad_conversations_are_counted_by_kind(tmp_path: Path) -> None:
     ]
     loaded = load(Conversations, tmp_path, rows)
     assert [row.answer for row in loaded.rows] == ["Hello"]
-    assert loaded.dropped == {"empty answer": 1, "missing field": 4}
+    assert loaded.dropped == {EMPTY: 1, MISSING: 1, ROLE: 1, PROMPTLESS: 1, TYPE: 1}
 
 
 # --- prompts --------------------------------------------------------------------------------------------------------------
@@ -240,7 +254,80 @@ def test_prompts_are_text_or_messages(tmp_path: Path) -> None:
                                       {"prompt": [turn(ASSISTANT, "Because.")]}, {"prompt": []}])  # fmt: skip
     assert [said(row.prompt) for row in loaded.rows] == [[("user", "Why?")], [("system", "Be kind."), ("user", "Why?")]]
     assert [(row.root, row.category) for row in loaded.rows] == [("Why?", "c"), ("Why?", None)]
-    assert loaded.dropped == {MISSING: 4}
+    assert loaded.dropped == {MISSING: 1, PROMPTLESS: 2, ROLE: 1}
+
+
+# --- what is said of a bad row ---------------------------------------------------------------------------------------------
+
+CHAT, REPLY = [turn(USER, "Q")], [turn(ASSISTANT, "a")]
+USED_TO_BE_MISSING = [
+    (Preferences, {"text": "a"}, "has text; a preference has chosen, rejected and mostly prompt", MISSING),
+    (Preferences, {"messages": CHAT, "chosen": None}, "has messages; a preference has chosen,", MISSING),
+    (Preferences, {}, "has no field; a preference has", MISSING),
+    (Preferences, {"prompt": 1, "chosen": 2, "rejected": 3}, "chosen is a number; expected text or chat messages", TYPE),
+    (Preferences, {"prompt": 1, "chosen": "a", "rejected": "b"}, "prompt is a number; expected text as in chosen", TYPE),
+    (Preferences, {"prompt": CHAT, "chosen": "a", "rejected": "b"}, "prompt is a list; expected text as in chosen", TYPE),
+    (Preferences, {"chosen": "a", "rejected": REPLY}, "chosen is text and rejected is a list; expected text, or", TYPE),
+    (Preferences, {"chosen": ["a"], "rejected": REPLY}, "chosen.0 is text; expected a chat message, with role and", TYPE),
+    (Preferences, {"prompt": [turn("usr", "Q")], "chosen": REPLY, "rejected": REPLY},
+     "prompt.0.role is 'usr'; expected system, user or assistant", ROLE),
+    (Preferences, {"prompt": [{"role": USER, "text": "Q"}], "chosen": REPLY, "rejected": REPLY},
+     "prompt.0 has role, text; a chat message has role and content", MISSING),
+    (Preferences, {"prompt": [{"role": USER, "content": 5}], "chosen": REPLY, "rejected": REPLY},
+     "prompt.0.content is a number; expected text", TYPE),
+    (Preferences, {"prompt": CHAT, "chosen": CHAT, "rejected": REPLY}, "the last message of chosen is the user's;", ROLE),
+    (Preferences, {"chosen": REPLY, "rejected": REPLY}, "chosen is one message and there is no prompt; expected", PROMPTLESS),
+    (Preferences, {"prompt": [], "chosen": REPLY, "rejected": REPLY}, "prompt is an empty list; expected", PROMPTLESS),
+    (Preferences, {"prompt": " ", "chosen": "a", "rejected": "b"}, "prompt is empty", PROMPTLESS),
+    (Conversations, {"prompt": "Q", "chosen": "a"}, "has prompt, chosen; a conversation has messages, or prompt and", MISSING),
+    (Conversations, {"messages": "Q"}, "messages is text; expected chat messages", TYPE),
+    (Conversations, {"messages": []}, "messages is an empty list; expected chat messages", EMPTY),
+    (Conversations, {"prompt": "Q", "completion": 3}, "completion is a number; expected text or chat messages", TYPE),
+    (Conversations, {"messages": CHAT}, "the last message is the user's; expected the assistant's", ROLE),
+    (Conversations, {"messages": REPLY}, "no message stands before the answer; expected a prompt", PROMPTLESS),
+    (Prompts, {"text": "Q"}, "has text; a row of prompts has prompt", MISSING),
+    (Prompts, {"prompt": 5}, "prompt is a number; expected text or chat messages", TYPE),
+    (Prompts, {"prompt": REPLY}, "the last message of prompt is the assistant's; expected the user's", ROLE),
+    (HHRLHF, {"text": "Q"}, "has text; a pair of hh-rlhf has chosen and rejected", MISSING),
+    (HHRLHF, {"chosen": REPLY, "rejected": "b"}, "chosen is a list; expected a dialogue as text", TYPE),
+    (HHRLHF, {"chosen": "a", "rejected": "b"}, r"chosen is no dialogue; expected \n\nHuman: first and", NO_DIALOGUE),
+]  # fmt: skip
+OTHERS = [
+    ({"prompt": "Q", "chosen": " ", "rejected": "b"}, "the answer in chosen is empty", EMPTY),
+    ({"prompt": "Q", "chosen": "a", "rejected": "b", "margin": float("nan")}, "margin: input should be a finite", INVALID),
+    ({"prompt": "Q", "chosen": "\ud800", "rejected": "b"}, r"a text holds half a character, a lone surrogate", INVALID),
+]
+
+
+@pytest.mark.parametrize(
+    ("source", "row", "text", "reason"), [*USED_TO_BE_MISSING, *((Preferences, *each) for each in OTHERS)]
+)
+def test_a_file_without_a_usable_row_names_line_field_and_what_was_expected(
+    tmp_path: Path, source: type[harness.Source], row: dict[str, Any], text: str, reason: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text("\n" + lines([row, row]), encoding="utf-8")
+    with pytest.raises(harness.DataError) as caught:
+        source().load(source.Config.model_validate({"path": "rows.jsonl"}), tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / 'rows.jsonl'}:2: {text}")
+    assert str(caught.value).endswith(f" (no usable row: 2 {reason})")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_most_common_fault_is_the_one_that_is_shown(tmp_path: Path) -> None:
+    rows = [{"prompt": "Q"}, {"chosen": 1, "rejected": 2}, {"chosen": 3, "rejected": 4}]
+    with pytest.raises(
+        harness.DataError, match=r"rows.jsonl:2: chosen is a number; .* \(no usable row: 2 wrong type, 1 miss"
+    ):
+        load(Preferences, tmp_path, rows)
+
+
+def test_a_row_of_parquet_is_named_by_its_number(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist([{"text": "a"}]), tmp_path / "a.parquet")
+    with pytest.raises(harness.DataError, match=r"a.parquet: row 1: has text; a preference has"):
+        read(tmp_path, "a.parquet")
 
 
 # --- files ----------------------------------------------------------------------------------------------------------------
@@ -288,9 +375,13 @@ BAD_FILES = {
     "plain.jsonl.gz": (lines(ROWS).encode(), "plain.jsonl.gz: cannot be read after line 0: Not a gzipped file"),
     "broken.jsonl": (lines(ROWS[:2]).encode() + b'{"prompt": \n', "broken.jsonl:3: not valid JSON: Expecting value"),
     "list.jsonl": (b"[1, 2]\n", "list.jsonl:1: expected a JSON object, not '[1, 2]'"),
-    "latin.jsonl": (b'{"prompt": "caf\xe9"}\n', "latin.jsonl: cannot be read after line 0"),
-    "deep.jsonl": (b"[" * 100_000, "deep.jsonl: cannot be read after line 1"),
-    "digits.jsonl": (b'{"id": ' + b"9" * 5000 + b"}", "digits.jsonl: cannot be read after line 1"),
+    "latin.jsonl": (lines(ROWS).encode() + b'{"prompt": "caf\xe9"}\n', "latin.jsonl:4: not UTF-8; save the file as UTF-8"),
+    "latin.jsonl.gz": (gzip.compress(lines(ROWS).encode() + b'"caf\xe9"'), "latin.jsonl.gz:4: not UTF-8; save the file as"),
+    "utf16.jsonl": (lines(ROWS).encode("utf-16"), "utf16.jsonl:1: not UTF-8"),
+    "deep.jsonl": (b"[" * 100_000, "deep.jsonl:1: cannot be read: "),
+    "digits.jsonl": (b'{"id": ' + b"9" * 5000 + b"}", "digits.jsonl:1: cannot be read: "),
+    "empty.jsonl": (b"", "empty.jsonl is empty"),
+    "blank.jsonl": (b"\n \n", "blank.jsonl is empty"),
     "rows.csv": (b"prompt,chosen\n", "rows.csv: expected a .jsonl, .jsonl.gz or .parquet file"),
     "bad.parquet": (b"PAR1 is not enough", "bad.parquet: not a readable Parquet file"),
 }
@@ -316,3 +407,21 @@ def test_a_folder_without_data(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(harness.DataError, match=r"no .jsonl, .jsonl.gz or .parquet file in this folder"):
         read(tmp_path, "empty")
+
+
+@pytest.mark.parametrize("path", ["a.jsonl", "./folder", "~/a", "/a.parquet"])
+def test_a_path_that_is_surely_local_has_no_parts(path: str) -> None:
+    with pytest.raises(ValidationError, match=r"part: only a Hub data set has parts; name the file instead"):
+        Preferences.Config(path=path, part="test")
+    Preferences.Config(path=path, part="train")
+
+
+def test_a_local_folder_has_no_parts_and_a_data_set_of_the_hub_may_have(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.jsonl").write_text(lines(ROWS), encoding="utf-8")
+    config = Preferences.Config(path="folder", part="test")
+    assert Preferences().missing(config, tmp_path) == (
+        "folder is local and has no part 'test'; only a Hub data set has parts; name the file instead"
+    )
+    assert Preferences().missing(Preferences.Config(path="folder"), tmp_path) is None
+    assert Preferences().missing(Preferences.Config(path="owner/name", part="test"), tmp_path) is None
