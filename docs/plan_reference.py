@@ -74,6 +74,7 @@ SWEEP = """\
 
 Maps options of stages to lists of values: `sweep: {dpo.beta: [0.05, 0.1]}` replaces the stage `dpo` by `dpo-beta-0.05` and
 `dpo-beta-0.1`. Several keys are crossed; stages that build on a swept one, and lists of candidates, expand with it.
+An option may lie within another: `dpo.lora.r` makes `dpo-lora.r-4`. What means one model, such as `baseline`, names one of the stages.
 
 ## seeds
 
@@ -87,7 +88,7 @@ GATES = """\
 
 `require` lists requirements on the estimates of a run, and `requires` of a stage those on a reward model. A gate names one
 estimate by model and metric and, where several would match, by judge, suite and baseline; exactly one of `value`, `low` and
-`high`, the ends of its interval, is held against a bound such as `">= 0.65"`. A run with a gate that fails ends with status
+`high`, the ends of its interval, is held against a bound such as `">= 0.65"`; shares are from 0 to 1. A run with a gate that fails ends with status
 3.
 """
 

@@ -40,10 +40,11 @@ class Plugin:
 
 @dataclass
 class Plugins:
-    """The plugin manager, the plugins behind it, and the ones that failed to load."""
+    """The plugin manager, the plugins behind it, and the names of those that were left out."""
 
     manager: pluggy.PluginManager
     found: list[Plugin] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def hook(self) -> Any:
@@ -70,7 +71,7 @@ class Plugins:
                             f"{kind} {component.name!r} is defined by plugin {taken.plugin.name!r} ({taken.plugin.module}) and by "
                             f"{plugin.name!r} ({plugin.module}); disable one with --no-plugin NAME"
                         )
-        return Registry(entries, tuple(self.broken), tuple(self._rules(by_name)))
+        return Registry(entries, tuple(self.broken), tuple(self._rules(by_name)), tuple(self.left_out))
 
     def _rules(self, by_name: Mapping[str, Plugin]) -> Iterator[Rule]:
         """The health rules of all plugins. Raises UsageError if two plugins bring rules of one name for one aligner."""
@@ -113,6 +114,7 @@ class Registry:
     entries: Mapping[tuple[str, str], Entry]
     broken: Sequence[Plugin] = ()
     rules: Sequence[Rule] = ()
+    left_out: Sequence[str] = ()
 
     def names(self, kind: str) -> list[str]:
         """The names of one kind of component, sorted."""
@@ -142,6 +144,7 @@ def load_plugins(disabled: Sequence[str] = ()) -> Plugins:
     for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: (not _built_in(point), point.name)):
         known.add(point.name)
         if point.name in disabled or (alone and not _built_in(point)):
+            plugins.left_out.append(point.name)
             continue
         distribution, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
         error = None

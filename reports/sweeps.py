@@ -55,10 +55,17 @@ def sweeps(facts: Facts) -> tuple[Sweep, ...]:
 
 
 def _swept(facts: Facts) -> dict[str, dict[str, list[Any]]]:
-    """The values of swept options, by stage and option. An option's name has no dot, a stage's may."""
+    """The values of swept options, by stage and option. Both may hold dots: the stages that were made tell them apart."""
     found: dict[str, dict[str, list[Any]]] = {}
     for key, values in (facts.plan.get("sweep") or {}).items():
-        stage, _, option = str(key).rpartition(".")
+        parts = str(key).split(".")
+        splits = [(".".join(parts[:n]), ".".join(parts[n:])) for n in range(len(parts) - 1, 0, -1)]
+        made = (
+            each
+            for each in splits
+            if any(name.startswith(f"{each[0]}-") and f"-{each[1]}-" in name for name in facts.own_stages)
+        )
+        stage, option = next(made, splits[0])
         found.setdefault(stage, {})[option] = list(values)
     return found
 
@@ -69,7 +76,9 @@ def _made(facts: Facts, stage: str, axes: Mapping[str, list[Any]]) -> Iterator[_
         name = stage + "".join(f"-{option}-{_text(value)}" for option, value in zip(axes, values, strict=True))
         for found in facts.own_stages:
             options = facts.stages[found].get("options") or {}
-            if (found == name or found.startswith(f"{name}-")) and [options.get(option) for option in axes] == [*values]:
+            if (found == name or found.startswith(f"{name}-")) and [_option(options, option) for option in axes] == [
+                *values
+            ]:
                 yield _Made(found, values, found.removeprefix(name).lstrip("-"))
 
 
@@ -121,6 +130,13 @@ def _words(lines: tuple[charts.Line, ...], scale: float) -> str:
         for line in lines
         for _, point in line.points
     )
+
+
+def _option(options: Any, name: str) -> Any:
+    """The value of an option, which may lie within others."""
+    for part in name.split("."):
+        options = options.get(part) if isinstance(options, Mapping) else None
+    return options
 
 
 def _text(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ..errors import PlanError
+from .base import base_problem
 from .evaluation import check_evaluation, resolve_harm, resolve_judges, resolve_metrics, unfitted
 from .gates import check_gate, expected_estimates
 from .graph import BASE, DataNode, Graph, JudgeNode, MetricNode
@@ -22,7 +23,7 @@ from .references import References
 from .seeds import best_of_n_per_seed, check_seeds, per_seed
 from .stages import resolve_stages
 from .sweep import expand_sweep
-from .warn import judge_warnings
+from .warn import data_warnings, judge_warnings
 
 if TYPE_CHECKING:
     from ..plugins import Registry
@@ -40,6 +41,9 @@ def check(document: Document, registry: Registry) -> Graph:
     plan = valid or _salvaged(document.values)
     if plan is None:
         raise PlanError(problems.found)
+    base = document.values.get("base")
+    if isinstance(base, str) and (text := base_problem(base, document.folder, plan.trust_remote_code)):
+        problems.add(("base",), text)
     data = _resolve_data(plan, problems)
     references = References(problems, plan, data)
     stages = resolve_stages(plan, problems, references)
@@ -70,7 +74,7 @@ def check(document: Document, registry: Registry) -> Graph:
         raise PlanError(problems.found)
     return replace(
         graph,
-        warnings=tuple(judge_warnings(graph)),
+        warnings=(*judge_warnings(graph), *data_warnings(graph)),
         stages=per_seed(stages, plan.seeds),
         best_of_n=best_of_n_per_seed(best_of_n, stages, plan.seeds),
     )

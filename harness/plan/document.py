@@ -20,7 +20,8 @@ class Document:
     """The values of a plan and where each one comes from: a line of the file, or a `--set` on the command line.
 
     Relative paths in the plan count from `folder`: the plan's own, or the working directory for a plan that comes with the
-    package. `problems` are those of the text itself that leave the rest readable, such as a key that stands twice.
+    package. `problems` are those of the text itself that leave the rest readable, such as a key that stands twice. `origins`
+    says of values that a sweep made where the plan has what they were made from.
     """
 
     file: str
@@ -29,10 +30,12 @@ class Document:
     folder: Path = Path()
     lines: dict[Path_, int] = field(default_factory=dict)
     overrides: dict[Path_, str] = field(default_factory=dict)
+    origins: dict[Path_, Path_] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def problem(self, path: Sequence[str | int], text: str) -> Problem:
-        """A problem at the value with this path, or at its nearest ancestor that stands somewhere."""
+        """A problem at the value with this path as the plan has it, or at its nearest ancestor that stands somewhere."""
+        path = self.origin(tuple(path))
         dotted = ".".join(map(str, path))
         for length in range(len(path), -1, -1):
             prefix = tuple(path[:length])
@@ -42,26 +45,29 @@ class Document:
                 return Problem(self.lines[prefix], dotted, text, self.file)
         return Problem(1, dotted, text, self.file)
 
-    def copy_places(self, copies: Iterable[tuple[Path_, Path_]]) -> None:
-        """Let each second path stand where the first one does, with everything below it."""
-        for places in (self.lines, self.overrides):
-            _copy_places(places, copies)
+    def origin(self, path: Path_) -> Path_:
+        """Where the plan has what the value with this path was made from: the path itself, if no sweep made it."""
+        for length in range(len(path), 0, -1):
+            if (found := self.origins.get(path[:length])) is not None:
+                return found + path[length:]
+        return path
+
+    def copied(self, copies: Iterable[tuple[Path_, Path_]]) -> None:
+        """Let each second path come from where the first one does, with everything below it."""
+        before = dict(self.origins)
+        found = [(new, old, self.origin(old)) for old, new in copies]
+        for new, old, origin in found:
+            for path in [path for path in self.origins if path[: len(new)] == new]:
+                del self.origins[path]
+            below = {path: place for path, place in before.items() if path[: len(old)] == old}
+            self.origins.update({(*new, *path[len(old) :]): place for path, place in below.items()})
+            self.origins[new] = origin
 
     def not_finite(self) -> Iterator[Problem]:
         """Every number that is NaN or infinite, whatever reads it."""
         for path, value in _leaves(self.values, ()):
             if isinstance(value, float) and not math.isfinite(value):
                 yield self.problem(path, f"expected a finite number, not {value}")
-
-
-def _copy_places(places: dict[Path_, Any], copies: Iterable[tuple[Path_, Path_]]) -> None:
-    before = dict(places)
-    for old, new in copies:
-        for path in [path for path in places if path[: len(new)] == new]:
-            del places[path]
-        for path, place in before.items():
-            if path[: len(old)] == old:
-                places[(*new, *path[len(old) :])] = place
 
 
 def _leaves(value: Any, path: Path_) -> Iterator[tuple[Path_, Any]]:

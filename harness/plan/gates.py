@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from .. import audit
 from ..judges import ScoringJudge
+from .model import split_bound
 from .problems import Problems, Where, hint
 
 if TYPE_CHECKING:
+    from ..metrics import Measure
     from ..records import Estimate
     from .graph import Graph, MetricNode
     from .model import Evaluate, Gate
@@ -19,13 +21,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Expected:
-    """The identity of an estimate that a plan will make."""
+    """The identity of an estimate that a plan will make, and the least and the greatest value it can have, where there are."""
 
     model: str
     metric: str
     judge: str | None
     suite: str
     baseline: str | None
+    span: tuple[float, float] | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(
+        cls, measure: Measure, model: str, judge: str | None, suite: str, baseline: str | None, difference: bool
+    ) -> Expected:
+        """One of a measure. A share is from 0 to 1, a difference of shares from -1 to 1."""
+        share = measure.unit == "probability" or measure.unit.startswith("share")
+        low = -1.0 if difference or measure.null == 0 else 0.0
+        return cls(model, measure.name, judge, suite, baseline, (low, 1.0) if share else None)
 
 
 def expected_estimates(graph: Graph) -> Iterator[Expected]:
@@ -35,7 +47,8 @@ def expected_estimates(graph: Graph) -> Iterator[Expected]:
         return
     for node in graph.metrics:
         yield from _PER_SCOPE[node.metric.component.scope](graph, evaluate, node)
-    yield from _audits(graph, evaluate)
+    for each in _audits(graph, evaluate):
+        yield each if each.metric in _KAPPAS else replace(each, span=(0.0, 1.0))
     scorers = {name: node for name, node in graph.judges.items() if issubclass(node.judge.component, ScoringJudge)}
     truths = [name for name, node in scorers.items() if not node.models]
     others = dict.fromkeys([*(name for name in scorers if name not in truths), *graph.reward_models()])
@@ -73,9 +86,9 @@ def _samples(
 ) -> Iterator[Expected]:
     suites = evaluate.suites if suites is None else suites
     for measure, judge, model, suite in itertools.product(node.measures, judges, graph.models(), suites):
-        yield Expected(model, measure.name, judge, suite, None)
+        yield Expected.of(measure, model, judge, suite, None, difference=False)
         if measure.compare and model != evaluate.baseline:
-            yield Expected(model, measure.name, judge, suite, evaluate.baseline)
+            yield Expected.of(measure, model, judge, suite, evaluate.baseline, difference=True)
 
 
 def _scores(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:
@@ -84,9 +97,9 @@ def _scores(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expe
     suite = next(iter(evaluate.suites))
     for measure, (stage, reward) in itertools.product(node.measures, graph.watched().items()):
         for model in (evaluate.baseline, stage):
-            yield Expected(model, measure.name, reward, suite, None)
+            yield Expected.of(measure, model, reward, suite, None, difference=False)
         if measure.compare:
-            yield Expected(stage, measure.name, reward, suite, evaluate.baseline)
+            yield Expected.of(measure, stage, reward, suite, evaluate.baseline, difference=True)
 
 
 def _harm(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:
@@ -96,15 +109,16 @@ def _harm(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expect
 def _judgements(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:
     for measure, judge, suite in itertools.product(node.measures, graph.judges, evaluate.suites):
         for model, baseline in graph.comparisons():
-            yield Expected(model, measure.name, judge, suite, baseline)
+            yield Expected.of(measure, model, judge, suite, baseline, difference=False)
         for first, second in itertools.combinations(graph.models()[1:], 2):
-            yield Expected(second, f"{measure.name}-difference", judge, suite, first)
+            rivals = Expected.of(measure, second, judge, suite, first, difference=True)
+            yield replace(rivals, metric=f"{measure.name}-difference")
 
 
 def _pairs(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:
     suites = _of_preferences(graph, evaluate)
     for measure, model, suite in itertools.product(node.measures, graph.reward_models(), suites):
-        yield Expected(model, measure.name, None, suite, measure.against)
+        yield Expected.of(measure, model, None, suite, measure.against, difference=measure.against is not None)
 
 
 def _likelihoods(graph: Graph, evaluate: Evaluate, node: MetricNode) -> Iterator[Expected]:
@@ -122,6 +136,7 @@ def _of_preferences(graph: Graph, evaluate: Evaluate) -> list[str]:
     ]
 
 
+_KAPPAS = ("kappa", "human-kappa")
 _PER_SCOPE = {
     "samples": _samples,
     "scores": _scores,
@@ -155,12 +170,15 @@ def matching(gate: Gate, estimates: Sequence[Expected | Estimate], baseline: str
 
 
 def check_gate(gate: Gate, expected: Sequence[Expected], baseline: str | None, path: Where, problems: Problems) -> None:
-    """Note a gate that matches no estimate, or more than one."""
+    """Note a gate that matches no estimate, or more than one, or whose bound lies where no value can be."""
     found = matching(gate, expected, baseline)
     if len(found) > 1:
         text = f"matches several estimates: {_listed(found)}. Name the judge, the suite, or both"
         problems.add(path, text)
     if found:
+        ((part, bound),) = gate.bounds().items()
+        if beyond := _beyond(gate.metric, bound, found[0].span if isinstance(found[0], Expected) else None):
+            problems.add((*path, part), beyond)
         return
     for key in ("model", "metric", "judge", "suite", "baseline"):
         value, known = getattr(gate, key), dict.fromkeys(getattr(each, key) for each in expected)
@@ -172,6 +190,16 @@ def check_gate(gate: Gate, expected: Sequence[Expected], baseline: str | None, p
     near = [each for each in expected if (each.model, each.metric) == (gate.model, gate.metric)]
     near = near or [each for each in expected if each.metric == gate.metric]
     problems.add(path, f"matches no estimate of this plan. Near it: {_listed(near)}")
+
+
+def _beyond(metric: str, bound: str, span: tuple[float, float] | None) -> str | None:
+    """What is wrong with a bound on a share that no share meets, or that every share does; percent are the usual slip."""
+    sign, limit = split_bound(bound)
+    if span is None or (span[0] <= limit <= span[1] and (sign, limit) not in {(">", span[1]), ("<", span[0])}):
+        return None
+    kind = "a difference of shares, from -1 to 1" if span[0] else "a share from 0 to 1"
+    meant = f'; did you mean "{sign} {limit / 100:g}"?' if 2 <= abs(limit) <= 100 and limit >= 100 * span[0] else ""
+    return f"{metric} is {kind}{meant or f', and no bound on it is {bound!r}'}"
 
 
 def _listed(estimates: Sequence[Expected | Estimate]) -> str:

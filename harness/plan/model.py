@@ -7,7 +7,16 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from ..components import GenerateOptions, Options, TinyBase
 
@@ -35,7 +44,19 @@ def _bound(text: str) -> str:
     return text.strip()
 
 
-Bound = Annotated[str, AfterValidator(_bound)]
+def _number(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f'is no bound yet; write ">= {value}" or "<= {value}"')
+    return value
+
+
+Bound = Annotated[str, BeforeValidator(_number), AfterValidator(_bound)]
+
+
+def split_bound(bound: str) -> tuple[str, float]:
+    """The comparison of a bound, and the number."""
+    sign = next(each for each in _COMPARISONS if bound.startswith(each))
+    return sign, float(bound.removeprefix(sign))
 
 
 class Section(Options):
@@ -75,8 +96,8 @@ class Gate(Section):
     def holds(self, estimate: Any) -> bool:
         """Whether an estimate meets the bound."""
         ((part, bound),) = self.bounds().items()
-        comparison = next(each for each in _COMPARISONS if bound.startswith(each))
-        return _COMPARISONS[comparison](getattr(estimate, part), float(bound.removeprefix(comparison)))
+        comparison, limit = split_bound(bound)
+        return _COMPARISONS[comparison](getattr(estimate, part), limit)
 
     def __str__(self) -> str:
         ((part, bound),) = self.bounds().items()

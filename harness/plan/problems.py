@@ -61,9 +61,10 @@ class Problems:
         return entry
 
     def unknown(self, kind: str, name: object, known: Iterable[str], path: Where) -> None:
-        """Note that no plugin brings what a name should mean; one that could not be loaded may be why."""
+        """Note that no plugin brings what a name should mean; one that could not be loaded, or was left out, may be why."""
         broken = "".join(f"; plugin {p.name!r} could not be loaded ({p.error})" for p in self.registry.broken)
-        self.add(path, f"unknown {kind} {name!r}{hint(name, known)}{broken}")
+        left = "".join(f"; plugin {each!r}, which may bring it, was left out" for each in self.registry.left_out)
+        self.add(path, f"unknown {kind} {name!r}{hint(name, known)}{broken}{left}")
 
 
 def location(error: Mapping[str, Any], values: Any) -> list[str | int]:
@@ -80,25 +81,42 @@ def location(error: Mapping[str, Any], values: Any) -> list[str | int]:
 
 def _sentence(error: Mapping[str, Any], kind: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
-        return f"unknown option{hint(error['loc'][-1], _fields(kind, error['loc'][:-1]))}"
+        return f"unknown option{hint(error['loc'][-1], getattr(_at(kind, error['loc'][:-1]), 'model_fields', ()))}"
     if error["type"] == "missing":
         return "is missing"
     text = str(error["msg"]).removeprefix("Value error, ")
     text = text[0].lower() + text[1:]
     value = error.get("input")
+    if error["type"] == "too_short":
+        least, given = error["ctx"]["min_length"], error["ctx"]["actual_length"]
+        return f"needs at least {least}, not {given}" if given else "is empty; name at least one"
+    if error["type"] in {"dict_type", "model_type"}:
+        if value is True and _has_defaults(_at(kind, error["loc"])):
+            return f"expected a mapping, not True; write `{error['loc'][-1]}: {{}}` for the defaults"
+        text = "expected a mapping"
+    if error["type"] == "string_type" and isinstance(value, int | float):
+        text += f", not {value!r}; put it in quotes"
     if value is None:
         return f"is empty: {text}"
     return f"{text}, not {value!r}" if isinstance(value, str | int | float | bool) and repr(value) not in text else text
 
 
-def _fields(kind: Any, where: Iterable[str | int]) -> list[str]:
-    """The fields of the model that a location leads to, as far as it can be followed."""
+def _at(kind: Any, where: Iterable[str | int]) -> Any:
+    """The model that a location leads to, as far as it can be followed."""
     for part in where:
         field = getattr(kind, "model_fields", {}).get(part)
         if field is not None:
             kind = field.annotation
         kind = next(_models(kind), kind)
-    return list(getattr(kind, "model_fields", {}))
+    return kind
+
+
+def _has_defaults(kind: Any) -> bool:
+    """Whether a model needs none of its options."""
+    try:
+        return bool(kind.model_validate({}))
+    except (AttributeError, ValidationError):
+        return False
 
 
 def _models(kind: Any) -> Iterator[Any]:

@@ -48,9 +48,20 @@ class References:
     def stage(self, name: str, path: Where) -> str | None:
         """The kind of model that `base` or a stage gives; None if it is not known."""
         if name not in self.stage_names:
+            variants = self._variants(name)
             known = hint(name, sorted(self.stage_names))
-            self.problems.add(path, f"no stage named {name!r}{known}")
+            self.problems.add(path, variants or f"no stage named {name!r}{known}")
         return self.kinds.get(name)
+
+    def _variants(self, name: str) -> str | None:
+        """What to name instead of a stage that the sweep made into several; None if it did not."""
+        document = self.problems.document
+        made = sorted(each for each in self.stage_names if document.origin(("stages", each)) == ("stages", name))
+        if not made:
+            return None
+        swept = any(str(key).startswith(f"{name}.") for key in document.values.get("sweep") or {})
+        why = "is swept" if swept else "builds on a swept stage"
+        return f"{name!r} {why}; name one of {', '.join(made[:6])}{', …' if len(made) > 6 else ''}"
 
     def fits(self, reference: Any, slot: Slot, path: Where) -> bool:
         """Whether a slot's reference exists and is of a kind that fits."""

@@ -137,7 +137,10 @@ def _check_required(gate: Gate, required: StageNode, plan: Plan, path: Where, pr
     if valid is not None:
         components = [problems.registry.component("metric", name) for name in problems.registry.names("metric")]
         measures = [measure for each in components if each.scope == "pairs" for measure in each.measures]
-        expected = [Expected(required.name, measure.name, None, valid, measure.against) for measure in measures]
+        expected = [
+            Expected.of(each, required.name, None, valid, each.against, difference=each.against is not None)
+            for each in measures
+        ]
         check_gate(gate, expected, None, path, problems)
     elif plan.stages[required.name].get("valid") is None:
         problems.add((*path, "model"), f"{required.name!r} is measured on no data; give it `valid:`")
@@ -145,7 +148,7 @@ def _check_required(gate: Gate, required: StageNode, plan: Plan, path: Where, pr
 
 def _ordered(nodes: Mapping[str, StageNode], problems: Problems) -> dict[str, StageNode]:
     """The stages, each after what it builds on. A circle is noted, once."""
-    inputs = {name: [each for each in node.names() if each in nodes] for name, node in nodes.items()}
+    inputs = {name: [each for each in node.names() if each in nodes and each != BASE] for name, node in nodes.items()}
     try:
         TopologicalSorter(inputs).prepare()
     except CycleError as error:

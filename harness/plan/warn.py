@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from .gates import expected_estimates
+
 if TYPE_CHECKING:
     from .graph import Graph, JudgeNode
 
@@ -42,6 +44,35 @@ def judge_warnings(graph: Graph) -> Iterator[str]:
                         f"judge {judge.name!r} ({model!r}) learned from {', '.join(shared)}, which {candidate!r} trained "
                         "on too: they share their mistakes. Train the judge on a split of its own."
                     )
+
+
+def data_warnings(graph: Graph) -> Iterator[str]:
+    """One sentence for each suite whose prompts a stage trains on, and for each stage that is validated on what it trains on.
+
+    Only the same data reference counts. Reward models are measured, too, and a judge's model gives verdicts.
+    """
+    evaluate = graph.plan.evaluate
+    suites = evaluate.suites if evaluate else {}
+    judging = [model for judge in graph.judges.values() for model in judge.models.values()]
+    expected = list(expected_estimates(graph))
+    measured = {name: [*(each.model for each in expected if each.suite == name), *judging] for name in suites}
+    for stage in graph.stages:
+        for name, suite in suites.items():
+            if suite.data not in graph.own_data(stage):
+                continue
+            models = [each for each in dict.fromkeys(measured[name]) if each in graph.stages or each in graph.best_of_n]
+            if spoilt := [each for each in models if stage == each or stage in graph.ancestors(each)]:
+                whose = "its numbers" if spoilt == [stage] else f"the numbers of {', '.join(map(repr, spoilt))}"
+                yield (
+                    f"{stage!r} trains on {suite.data}, whose prompts the suite {name!r} asks; {whose} there are not of unseen "
+                    "prompts. Ask those of a split that nothing trains on."
+                )
+        valid = graph.stages[stage].slots.get("valid")
+        if valid in graph.own_data(stage):
+            yield (
+                f"{stage!r} is validated on {valid}, which it trains on: what is measured there is not of unseen pairs. "
+                "Give `valid` a split of its own."
+            )
 
 
 def _same(one: JudgeNode, other: JudgeNode) -> bool:

@@ -43,6 +43,8 @@ def read_yaml(text: str, file: str) -> tuple[Any, dict[Path_, int], list[Problem
         problem = error.problem or error.context
         if problem == "but found another document":
             problem = "a second document begins here; keep one plan a file"
+        if problem and r"'\t'" in problem:
+            problem += "; indent with spaces, not tabs"
         raise _no_yaml(file, mark.line + 1 if mark else 1, problem) from None
     except YAMLError as error:
         raise _no_yaml(file, 1, str(error).partition("\n")[0]) from None

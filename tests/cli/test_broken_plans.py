@@ -129,6 +129,8 @@ BROKEN: list[tuple[str, str, str, int, str]] = [
     ("smoothing that nothing reads", "beta: 0.1", "loss_type: ipo\n    label_smoothing: 0.1", 22, "stages.dpo.label_smoothing: only robust, sigmoid, simpo read it"),
     ("smoothing that TRL does not read", "beta: 0.1", "engine: trl\n    label_smoothing: 0.1", 22, "stages.dpo.label_smoothing: only aot, aot_unpaired, exo_pair, robust read it"),
     ("smoothing of one half", "beta: 0.1", "label_smoothing: 0.5", 21, "stages.dpo.label_smoothing: input should be less than 0.5"),
+    ("gamma that nothing reads", "beta: 0.1", "loss_type: [sigmoid, orpo]\n    simpo_gamma: 0.5", 22, "stages.dpo.simpo_gamma: only simpo reads it; leave it out"),
+    ("scores far from zero", "valid: toy.valid", "center_rewards_coefficient: -0.01", 16, "stages.reward.center_rewards_coefficient: input should be greater than or equal to 0"),
     ("unknown engine", "beta: 0.1", "engine: tlr", 21, "stages.dpo.engine: input should be 'harness' or 'trl', not 'tlr'"),
     ("argument that only TRL reads", "beta: 0.1", "args: {dataloader_num_workers: 2}", 21, "stages.dpo.args: dataloader_num_workers is not read here; engine: trl reads it; of TrainingArguments optim, "),
     ("unknown option of lora", "beta: 0.1", "lora: {r: 4, alfa: 8}", 21, 'stages.dpo.lora.alfa: unknown option; did you mean "alpha"?'),
@@ -138,7 +140,7 @@ BROKEN: list[tuple[str, str, str, int, str]] = [
     ("unknown argument", "beta: 0.1", "args: {optimm: adamw_torch}", 21, 'stages.dpo.args.optimm: transformers\' TrainingArguments have no such field; did you mean "optim"?'),
     ("argument with an option", "beta: 0.1", "args: {learning_rate: 1.0}", 21, "stages.dpo.args.learning_rate: give it as the stage's own option `learning_rate`"),
     ("argument that the run sets", "beta: 0.1", "args: {output_dir: elsewhere}", 21, "stages.dpo.args.output_dir: the run sets it"),
-    ("arguments of no mapping", "beta: 0.1", "args: fast", 21, "stages.dpo.args: input should be a valid dictionary, not 'fast'"),
+    ("arguments of no mapping", "beta: 0.1", "args: fast", 21, "stages.dpo.args: expected a mapping, not 'fast'"),
     # requires
     ("requires of a policy", "{model: reward, metric", "{model: sft, metric", 29, "stages.ppo.requires.0.model: 'sft' is a model; what a stage requires of is a reward-model"),
     ("requires of nothing", "{model: reward, metric", "{model: rewrd, metric", 29, "no stage named 'rewrd'; did you mean \"reward\"?"),
@@ -173,8 +175,8 @@ BROKEN: list[tuple[str, str, str, int, str]] = [
     ("sweep of one value", "seed: 1", "sweep: {dpo.beta: 0.1}", 2, "sweep.dpo.beta: a sweep is a list of values"),
     ("sweep of lists", "seed: 1", "sweep: {dpo.beta: [[0.1]]}", 2, "sweep.dpo.beta: a sweep's values are numbers or text"),
     ("sweep with a twin", "seed: 1", "sweep: {dpo.beta: [0.1, 0.1000000001]}", 2, "sweep.dpo.beta: 0.1 stands twice"),
-    ("sweep of an unknown option", "seed: 1", "sweep: {dpo.betta: [0.1]}", 2, 'stages.dpo-betta-0.1.betta: unknown option; did you mean "beta"?'),
-    ("sweep of a bad value", "seed: 1", "sweep: {dpo.beta: [0.1, -1]}", 2, "stages.dpo-beta--1.beta: input should be greater than 0, not -1"),
+    ("sweep of an unknown option", "seed: 1", "sweep: {dpo.betta: [0.1]}", 2, 'sweep.dpo.betta: unknown option; did you mean "beta"?'),
+    ("sweep of a bad value", "seed: 1", "sweep: {dpo.beta: [0.1, -1]}", 2, "sweep.dpo.beta: input should be greater than 0, not -1"),
     ("sweep that explodes", "seed: 1", f"sweep: {{dpo.beta: {list(range(1, 30))}, dpo.seed: {list(range(30))}}}", 2, "sweep: makes 870 stages; at most 200"),
     ("sweep onto a stage", "seed: 1\n", "sweep: {dpo.beta: [0.1]}\n", 16, "stages.dpo-beta-0.1: the sweep makes a stage of this name too"),
 ]  # fmt: skip

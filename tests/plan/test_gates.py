@@ -86,6 +86,57 @@ def test_a_gate_may_name_any_of_them(resolve: Callable[..., Graph]) -> None:
     assert len(graph.plan.require) == 4
 
 
+@pytest.mark.parametrize(
+    ("gate", "text"),
+    [
+        (
+            'metric: win-rate, judge: truth, value: ">= 65"',
+            'value: win-rate is a share from 0 to 1; did you mean ">= 0.65"?',
+        ),
+        ('metric: win-rate, judge: truth, low: "> 1"', "low: win-rate is a share from 0 to 1, and no bound on it is '> 1'"),
+        (
+            'metric: win-rate, judge: truth, low: "<= 1.1"',
+            "low: win-rate is a share from 0 to 1, and no bound on it is '<= 1.1'",
+        ),
+        (
+            'metric: win-rate-difference, judge: truth, low: "> -5"',
+            'difference of shares, from -1 to 1; did you mean "> -0.05"?',
+        ),
+        (
+            'metric: unscored, judge: truth, value: "<= 5"',
+            'value: unscored is a share from 0 to 1; did you mean "<= 0.05"?',
+        ),
+        ("metric: kl, value: 0.1", 'value: is no bound yet; write ">= 0.1" or "<= 0.1"'),
+    ],
+)
+def test_a_bound_that_no_share_can_have_is_told(resolve: Callable[..., Graph], gate: str, text: str) -> None:
+    """In percent it could never be met, or always would be; either shows only after everything has trained."""
+    model = "truth" if "unscored" in gate else "ppo"
+    with pytest.raises(PlanError) as caught:
+        resolve(("require:\n", f"require:\n  - {{model: {model}, suite: held, {gate}}}\n"))
+    (problem,) = caught.value.problems
+    assert text in f"{problem.path}: {problem.text}"
+    assert problem.path.startswith("require.0.")
+
+
+def test_a_stage_requires_no_bound_in_percent_either(resolve: Callable[..., Graph]) -> None:
+    with pytest.raises(PlanError, match=r'stages.ppo.requires.0.value: accuracy is a share .* did you mean ">= 0.6"'):
+        resolve(('value: ">= 0.6"', 'value: ">= 60"'))
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        'metric: win-rate, judge: truth, value: ">= 1"',
+        'metric: win-rate-difference, judge: truth, low: "> -0.1"',
+        'metric: kl, value: "<= 65"',
+        'metric: reward, judge: truth, value: ">= 2"',
+    ],
+)
+def test_other_bounds_stay(resolve: Callable[..., Graph], gate: str) -> None:
+    assert resolve(("require:\n", f"require:\n  - {{model: ppo, suite: held, {gate}}}\n")).plan.require
+
+
 def test_nothing_can_be_required_without_an_evaluation(resolve: Callable[..., Graph]) -> None:
     text = "evaluate:\n  baseline: sft\n  candidates: [dpo, ppo]\n"
     with pytest.raises(PlanError, match="require: there is nothing to require without `evaluate`"):

@@ -47,7 +47,7 @@ def test_the_examples_of_the_documentation_are_valid(resolve: Callable[..., Grap
         (f"{LOCAL}, template: rubric-v1", "template", "unknown placeholder $answer; there are $conversation, $first"),
         (f"{LOCAL}, rubrics: {{heldout: x}}", "rubrics", "no suite named 'heldout'; there are held, safety"),
         (f"{LOCAL}, judgements: gone.jsonl", "judgements", "gone.jsonl: cannot be read: No such file or directory"),
-        (f"{LOCAL.replace('llm', 'rubric')}, criteria: {{}}", "criteria", "at least 1 item"),
+        (f"{LOCAL.replace('llm', 'rubric')}, criteria: {{}}", "criteria", "is empty; name at least one"),
         ("judge: llm", "model", "is missing"),
     ],
 )  # fmt: skip

@@ -61,6 +61,13 @@ def test_each_variant_has_its_value_win_rate_and_kl(make_run: MakeRun) -> None:
     assert html.count("sweep-0-kl-title") == 2  # the title and what refers to it
 
 
+def test_an_option_within_another_is_found(make_run: MakeRun) -> None:
+    stages = {f"dpo-lora.r-{r}": {"lora": {"r": r, "alpha": 32}} for r in (4, 8)}
+    (sweep,) = sweeps(read_facts(with_sweep(make_run(measured(list(stages))), {"dpo.lora.r": [4, 8]}, stages)))
+    assert (sweep.stage, sweep.options) == ("dpo", ("lora.r",))
+    assert [(each.stage, each.values) for each in sweep.variants] == [("dpo-lora.r-4", ("4",)), ("dpo-lora.r-8", ("8",))]
+
+
 def test_a_run_without_a_sweep_has_no_such_section(make_run: MakeRun) -> None:
     assert sweeps(read_facts(make_run())) == ()
     assert "<h2>Sweeps</h2>" not in render(build_view(read_facts(make_run())))
