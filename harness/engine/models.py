@@ -6,12 +6,13 @@ import contextlib
 import ctypes
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 Model = Any
 Tokenizer = Any
+
+UNREADABLE = (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
+"""What transformers, tokenizers and safetensors raise for a model folder that is damaged or of another kind."""
 
 
 def load_policy(
@@ -59,7 +63,13 @@ def reward_model_from(
     UsageError.
     """
     model, tokenizer = _load(
-        AutoModelForSequenceClassification, policy, compute, trust_remote_code, disable_dropout, num_labels=1
+        AutoModelForSequenceClassification,
+        policy,
+        compute,
+        trust_remote_code,
+        disable_dropout,
+        new=["score.weight"],
+        num_labels=1,
     )
     model.config.pad_token_id = tokenizer.pad_token_id
     weight = score_head(model).weight
@@ -194,7 +204,13 @@ def first_line(error: Exception) -> str:
 
 
 def _load(
-    kind: Any, path: Path | str, compute: Compute, trust_remote_code: bool, disable_dropout: bool, **overrides: Any
+    kind: Any,
+    path: Path | str,
+    compute: Compute,
+    trust_remote_code: bool,
+    disable_dropout: bool,
+    new: Collection[str] = (),
+    **overrides: Any,
 ) -> tuple[Model, Tokenizer]:
     folder = Path(path)
     if not (folder / "config.json").is_file():
@@ -206,13 +222,43 @@ def _load(
             config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **overrides)
             if disable_dropout:
                 _zero_dropout(config)
-            model = kind.from_pretrained(
-                folder, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
+            model = with_all_weights(
+                kind, folder, new, config=config, use_safetensors=True, trust_remote_code=trust_remote_code
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, ImportError) as error:
+            tokenizer = tokenizer_of(folder, trust_remote_code=trust_remote_code)
+    except UNREADABLE as error:
         raise UsageError(f"{folder}: cannot be opened: {first_line(error)}") from error
     return model.to(compute.device).eval(), tokenizer
+
+
+def tokenizer_of(source: Path | str, **options: Any) -> Tokenizer:
+    """A model's tokenizer. Raises ValueError for one that is damaged or missing; and OSError and ImportError as transformers does."""
+    try:
+        return AutoTokenizer.from_pretrained(source, **options)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"its tokenizer files are missing or damaged ({first_line(error)})") from error
+
+
+def with_all_weights(kind: Any, source: Path | str, new: Collection[str] = (), **options: Any) -> Model:
+    """`from_pretrained` in fp32 of a model that has all its weights, but those named `new`.
+
+    Raises ValueError where weights are missing, which transformers would draw at random, or have other shapes than the
+    configuration says; and whatever `from_pretrained` raises.
+    """
+    model, found = kind.from_pretrained(
+        source, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **options
+    )
+    if missing := sorted(set(found["missing_keys"]) - set(new)):
+        raise ValueError(
+            f"its weights lack {missing[0]}, {len(missing)} tensors in all, which would begin at random: its config.json may be "
+            "another model's"
+        )
+    if wrong := sorted(found["mismatched_keys"]):
+        name, saved, expected = wrong[0]
+        raise ValueError(
+            f"{name} is {tuple(saved)} in its weights and {tuple(expected)} by its config.json, which may be another model's"
+        )
+    return model
 
 
 def _zero_dropout(config: Any) -> None:

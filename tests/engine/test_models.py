@@ -147,6 +147,50 @@ def test_dropout_goes_wherever_a_configuration_keeps_it(base, compute, tmp_path,
     assert same == [False, True]
 
 
+def cut_short(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def change_config(**values):
+    def change(folder):
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (cut_short, "incomplete metadata"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "its tokenizer files are missing or damaged"),
+        (change_config(num_hidden_layers=3), r"its weights lack model\.layers\.2\..*9 tensors in all.* begin at random"),
+        (change_config(intermediate_size=96), r"mlp\..* is \(.*\) in its weights and \(.*96.*\) by its config\.json"),
+    ],
+    ids=["weights", "tokenizer", "layers", "shapes"],
+)
+def test_a_damaged_model_is_a_usage_error(base, compute, tmp_path, damage, text):
+    shutil.copytree(base, tmp_path / "m")
+    damage(tmp_path / "m")
+    for attempt in (
+        lambda: load_policy(tmp_path / "m", compute),
+        lambda: reward_model_from(tmp_path / "m", compute, seed=0),
+        lambda: build_base(str(tmp_path / "m"), [], tmp_path / "out", compute, seed=0),
+    ):
+        with pytest.raises(UsageError, match=text) as caught:
+            attempt()
+        assert str(tmp_path / "m") in str(caught.value)
+
+
+def test_a_policy_is_no_reward_model(base, compute, tmp_path):
+    """Its head would be drawn at random."""
+    shutil.copytree(base, tmp_path / "m")
+    change_config(num_labels=1, id2label={"0": "LABEL_0"}, label2id={"LABEL_0": 0})(tmp_path / "m")
+    with pytest.raises(UsageError, match=r"its weights lack score\.weight"):
+        load_reward_model(tmp_path / "m", compute)
+
+
 def test_pickled_weights_are_refused(base, compute, tmp_path):
     shutil.copytree(base, tmp_path / "m")
     (tmp_path / "m/model.safetensors").unlink()
