@@ -147,7 +147,7 @@ def _tokenized(row: PromptRow, node: Any, tokenizer: Any) -> Iterator[tuple[str,
                 yield (part, ids, 0) if node.gives == "model" else (f"{part}, scored at its last token", ids, len(ids) - 1)
         if not pairs:
             prompt = encode_prompt(tokenizer, row.prompt)
-            yield f"an answer is over max_length {longest}, the pair is dropped", prompt, len(prompt)
+            yield f"the pair is over max_length {longest}, dropped", prompt, len(prompt)
         return
     if learned == "chosen":
         answers.pop("rejected", None)

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from ..records import Conversation, Message, Preference, PromptRow
 
 MIN_PROMPT_TOKENS = 8
-"""An answer that leaves the prompt less room than this is over-long."""
+"""No prompt is cut to less than this: an answer that leaves it less room is over-long."""
 
 TRUNCATED, OVER_LONG = "truncated", "over-long"
+
+QUESTION, ANSWER = "How are you?", "Fine, thanks."
+"""A conversation that shows what a chat template puts behind an answer."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class FittedPrompt:
 
 @dataclass(frozen=True)
 class TokenizedPair:
-    """A preference as token ids; both answers follow the same prompt and end with EOS. `row` is its place in the data."""
+    """A preference as token ids; both answers follow the same prompt. `row` is its place in the data."""
 
     prompt_ids: list[int]
     chosen_ids: list[int]
@@ -42,7 +45,7 @@ class TokenizedPair:
 
 @dataclass(frozen=True)
 class TokenizedConversation:
-    """A prompt and the answer to learn, which ends with EOS."""
+    """A prompt and the answer to learn."""
 
     prompt_ids: list[int]
     answer_ids: list[int]
@@ -63,21 +66,33 @@ def encode_prompts(tokenizer: Any, prompts: Iterable[Sequence[Message]]) -> list
 
 
 def encode_answer(tokenizer: Any, answer: str) -> list[int]:
-    """An answer as it stands after the prompt: nothing in front, exactly one EOS, at the end."""
+    """An answer as it stands after the prompt: nothing in front, and at the end, nowhere else, the token that ends a turn."""
     return encode_answers(tokenizer, [answer])[0]
 
 
 def encode_answers(tokenizer: Any, answers: Sequence[str]) -> list[list[int]]:
-    """`encode_answer` for many answers at once. EOS spelled out inside a text is dropped: it would end the answer early."""
-    end = tokenizer.eos_token_id
-    return [[*(token for token in ids if token != end), end] for ids in _encode(tokenizer, list(answers))]
+    """`encode_answer` for many answers at once. An end spelled out inside a text is dropped: it would end the answer early."""
+    end = end_of_turn(tokenizer)
+    ends = {end, tokenizer.eos_token_id}
+    return [[*(token for token in ids if token not in ends), end] for ids in _encode(tokenizer, list(answers))]
+
+
+def end_of_turn(tokenizer: Any) -> int:
+    """The token that ends an answer: the one that the chat template puts behind it, as Gemma's <end_of_turn>, else EOS.
+
+    That is the token behind the last answer of a conversation which also stands behind an answer that a question follows: one
+    that stands behind either alone begins what comes next.
+    """
+    ids = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
+    last, other = ({name for name in ids if text.startswith(name)} for text in _behind_answers(tokenizer))
+    return ids[max(last & other, key=len)] if last & other else int(tokenizer.eos_token_id)
 
 
 def stop_ids(tokenizer: Any, model: Any | None = None) -> frozenset[int]:
-    """The tokens that end an answer: the tokenizer's EOS and those of the model's generation configuration."""
+    """The tokens that end an answer: EOS, the end of a turn, and those of the model's generation configuration."""
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     more = configured if isinstance(configured, list) else [configured]
-    return frozenset(token for token in (tokenizer.eos_token_id, *more) if token is not None)
+    return frozenset(token for token in (tokenizer.eos_token_id, end_of_turn(tokenizer), *more) if token is not None)
 
 
 def decode_answer(tokenizer: Any, ids: Sequence[int], stop: Collection[int] = ()) -> str:
@@ -96,16 +111,16 @@ def fit(
     """The prompt, cut so that it and an answer of `answer_length` tokens take at most `max_length`.
 
     Oldest turns go first, whole, and what remains starts with a user's turn; the system message stays. If the last turn
-    alone is too long, its oldest tokens go. The answer is never cut: None says that it is over-long, leaving the prompt
-    less than MIN_PROMPT_TOKENS or less than the template and the system message take. `prompt_ids` are the encoded
-    messages, where the caller has them already.
+    alone is too long, its oldest tokens go. The answer is never cut: None says that it is over-long, leaving a prompt that
+    has to be cut less than MIN_PROMPT_TOKENS or less than the template and the system message take. `prompt_ids` are the
+    encoded messages, where the caller has them already.
     """
     budget = max_length - answer_length
-    if budget < MIN_PROMPT_TOKENS:
-        return None
     ids = encode_prompt(tokenizer, messages) if prompt_ids is None else prompt_ids
     if len(ids) <= budget:
         return FittedPrompt(ids)
+    if budget < MIN_PROMPT_TOKENS:
+        return None
     system = [message for message in messages[:1] if message.role == "system"]
     turns = list(messages[len(system) :])
     cut = 0
@@ -114,7 +129,7 @@ def fit(
             cut, ids = start, encode_prompt(tokenizer, [*system, *turns[start:]])
             if len(ids) <= budget:
                 return FittedPrompt(ids, cut_turns=cut)
-    return _fit_last_turn(tokenizer, system, turns[cut:], budget, cut)
+    return _fit_last_turn(tokenizer, system, turns[cut:], budget, cut) if turns else None
 
 
 def _fit_last_turn(
@@ -208,6 +223,20 @@ def _fit_all(
     ]
     cut = sum(1 for prompt in fitted if prompt is not None and (prompt.cut_turns or prompt.cut_tokens))
     return fitted, {TRUNCATED: cut, OVER_LONG: fitted.count(None)}
+
+
+def _behind_answers(tokenizer: Any) -> tuple[str, str]:
+    """What the chat template puts behind the last answer of a conversation, and behind one before a question; "": nothing."""
+    talk = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
+    for before in ([], [{"role": "system", "content": "Be kind."}]) if tokenizer.chat_template else ():
+        try:
+            last, other = (
+                str(tokenizer.apply_chat_template([*before, *talk, *more], tokenize=False)) for more in ([], talk[:1])
+            )
+        except TemplateError:  # it may ask for a system message, or take no such conversation at all
+            continue
+        return last.partition(ANSWER)[2].lstrip(), other.partition(ANSWER)[2].lstrip()
+    return "", ""
 
 
 def _render(tokenizer: Any, messages: Sequence[Message]) -> str:

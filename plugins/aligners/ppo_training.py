@@ -390,7 +390,7 @@ class PPOTraining:
     def _open(self, reward: Any) -> Any:
         model, tokenizer = load_reward_model(reward.path, self.compute, disable_dropout=True)
         sizes = [len(each.get_input_embeddings().weight) for each in (self.policy, model)]
-        vocabularies = [(each.get_vocab(), each.eos_token_id) for each in (self.tokenizer, tokenizer)]
+        vocabularies = [(each.get_vocab(), stop_ids(each)) for each in (self.tokenizer, tokenizer)]
         if vocabularies[0] != vocabularies[1] or sizes[0] != sizes[1]:
             raise harness.StageError(
                 f"stage {self.context.name!r}: init and reward have different vocabularies; train both from one base"

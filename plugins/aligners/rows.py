@@ -27,11 +27,11 @@ def tell_counts(kept: int, counts: Mapping[str, int], data: harness.Dataset, con
         context.note(f"{data.reference}: {truncated} of {kept} prompts were cut to max_length, oldest turns first")
     dropped = counts.get("over-long", 0)
     if dropped:
-        context.note(f"{data.reference}: dropped {dropped} rows with an answer over max_length")
+        context.note(f"{data.reference}: dropped {dropped} rows over max_length: answers and system messages are never cut")
     if not kept or dropped > data.max_dropped * (kept + dropped):
         raise harness.DataError(
-            f"{data.reference}: {dropped} of {kept + dropped} answers are over max_length, more than max_dropped: "
-            f"{data.max_dropped:g} allows; raise the stage's max_length, or max_dropped"
+            f"{data.reference}: {dropped} of {kept + dropped} rows are over max_length, where answers and system messages are "
+            f"never cut, more than max_dropped: {data.max_dropped:g} allows; raise the stage's max_length, or max_dropped"
         )
 
 
