@@ -6,6 +6,7 @@ log π(y|x) − log π_ref(y|x); `margin` is the log-ratio of the chosen answer 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -75,8 +76,8 @@ def simpo_loss(
 
 def orpo_loss(chosen_average: torch.Tensor, rejected_average: torch.Tensor, beta: float) -> torch.Tensor:
     """−l_w − β log σ(log odds_w − log odds_l), odds = p / (1 − p), p = exp(l); no reference (Hong et al., 2024, eq. 6, 7)."""
-    odds = [average - torch.log1p(-average.exp()) for average in (chosen_average, rejected_average)]
-    return -chosen_average - beta * logsigmoid(odds[0] - odds[1])
+    log_odds = [average - _log_complement(average) for average in (chosen_average, rejected_average)]
+    return -chosen_average - beta * logsigmoid(log_odds[0] - log_odds[1])
 
 
 def bradley_terry_loss(
@@ -88,6 +89,16 @@ def bradley_terry_loss(
     2023).
     """
     return -logsigmoid(chosen - rejected - margin) + centering * (chosen + rejected).square()
+
+
+def _log_complement(logprob: torch.Tensor) -> torch.Tensor:
+    """log(1 − exp(l)) of log-probabilities l, without cancellation near 0 nor far from it (Mächler, 2012, eq. 7).
+
+    A probability that rounding cannot tell from 1 counts as the largest below: of a certain answer the odds would be infinite.
+    """
+    logprob = logprob.clamp(max=-torch.finfo(logprob.dtype).eps)
+    near, far = torch.log(-torch.expm1(logprob)), torch.log1p(-logprob.exp())
+    return torch.where(logprob > -math.log(2), near, far)
 
 
 def _margin(logprobs: PairLogprobs) -> torch.Tensor:

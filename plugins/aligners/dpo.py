@@ -69,6 +69,8 @@ class DPO(harness.Aligner):
             smoothed = SMOOTHED[self.engine]
             if self.label_smoothing and not {*types} <= smoothed:
                 raise ValueError(f"label_smoothing: only {', '.join(sorted(smoothed))} read it")
+            if "simpo_gamma" in self.model_fields_set and "simpo" not in types:
+                raise ValueError("simpo_gamma: only simpo reads it; leave it out")
             return self
 
     def run(self, config: Config, inputs: Mapping[str, Any], context: harness.StageContext) -> None:

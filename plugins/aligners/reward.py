@@ -27,7 +27,7 @@ class RewardModel(harness.Aligner):
     class Config(harness.TrainingConfig):
         """Options of the loss."""
 
-        center_rewards_coefficient: float | None = None
+        center_rewards_coefficient: float | None = Field(default=None, ge=0)
         margin: bool = False
         engine: Literal["harness", "trl"] = Field(default="harness", description="trl trains with TRL's RewardTrainer")
 

@@ -104,10 +104,19 @@ def train_dpo(
     }
     arguments = training_arguments(DPOConfig, config, context, **options)
     _add_adapters(model, config, context)
-    trainer = TokenizedDPOTrainer(
-        model, ref_model=reference, args=arguments, train_dataset=Dataset.from_list(columns), processing_class=tokenizer
-    )
-    train(trainer, context)
+    try:
+        trainer = TokenizedDPOTrainer(
+            model, ref_model=reference, args=arguments, train_dataset=Dataset.from_list(columns), processing_class=tokenizer
+        )
+    except ValueError as error:
+        raise _refused(context, error) from error
+    try:
+        train(trainer, context)
+    except ValueError as error:
+        # TRL looks at the name of a loss where it computes it, and nowhere before.
+        if "loss type" not in str(error):
+            raise
+        raise _refused(context, error) from error
 
 
 def training_arguments(
@@ -149,9 +158,12 @@ def training_arguments(
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
-        raise harness.StageError(
-            f"stage {context.name!r}: {str(error).partition(chr(10))[0]}; look at its options"
-        ) from error
+        raise _refused(context, error) from error
+
+
+def _refused(context: harness.StageContext, error: Exception) -> harness.StageError:
+    """What TRL says of an option that it does not take."""
+    return harness.StageError(f"stage {context.name!r}: {str(error).partition(chr(10))[0]}; look at its options")
 
 
 def train(trainer: Any, context: harness.StageContext) -> None:

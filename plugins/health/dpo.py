@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from statistics import fmean
-
 from harness import Finding, Readings, Rule, spread
 
 WINDOW = 10
 """Logged values that a rate is judged by."""
 
-STUCK_LOSS = 0.005
-STUCK_REWARD = 0.01
+STUCK = 0.01
 LOW_ACCURACY = 0.6
 FALLEN = 0.1
 KL = 5.0
@@ -19,13 +15,14 @@ DRIFT = 0.25
 
 
 def stuck(readings: Readings) -> Finding | None:
-    """Whether the loss stays at ln 2 while both rewards are zero: the policy is its reference."""
-    losses = readings.last("loss", 5)
+    """Whether both rewards and the margin between them stay at zero, whatever the loss: the policy is its reference."""
+    margins = readings.last("rewards/margins", 5)
     rewards = [*readings.last("rewards/chosen", 5), *readings.last("rewards/rejected", 5)]
-    if max(abs(loss - math.log(2)) for loss in losses) >= STUCK_LOSS or max(map(abs, rewards)) >= STUCK_REWARD:
+    largest = max(map(abs, [*rewards, *margins]))
+    if largest >= STUCK:
         return None
-    text = f"its loss stays at {fmean(losses):.4f} (ln 2 = 0.6931) with rewards of zero: the policy still is its reference"
-    return Finding(fmean(losses), text)
+    text = f"its rewards and the margins between them stay within {largest:.2g} of zero: the policy still is its reference"
+    return Finding(largest, text)
 
 
 def low_accuracy(readings: Readings) -> Finding | None:
@@ -37,15 +34,22 @@ def low_accuracy(readings: Readings) -> Finding | None:
     return Finding(recent.mean, text)
 
 
-def both_fall(readings: Readings) -> tuple[float, float, bool] | None:
-    """The last thirds' mean rewards where both fell, and whether the margin between them grew."""
+def both_fall(readings: Readings) -> tuple[float, str, bool] | None:
+    """How far the chosen answer's reward fell where both fell, what to say of it, and whether the margin between them grew.
+
+    A reward falls from where it began, or from 0 if that is less: with a reference it begins at 0, and without one it is a
+    mean log-probability, which is never above.
+    """
     chosen, rejected = readings.trend("rewards/chosen"), readings.trend("rewards/rejected")
     margin = readings.trend("rewards/margins")
     if chosen is None or rejected is None or margin is None:
         return None
-    if chosen.high >= 0 or rejected.high >= 0 or max(chosen.last, rejected.last) >= -FALLEN:
+    began = [min(0.0, *readings.first(name, 1)) for name in ("rewards/chosen", "rewards/rejected")]
+    falls = chosen.last - began[0], rejected.last - began[1]
+    if chosen.high >= 0 or rejected.high >= 0 or max(falls) >= -FALLEN:
         return None
-    return chosen.last, rejected.last, margin.low > 0
+    text = f"the rewards of chosen and rejected answers both fell, to {chosen.last:.3g} and {rejected.last:.3g}"
+    return falls[0], text, margin.low > 0
 
 
 def fall_with_margin(readings: Readings) -> Finding | None:
@@ -53,7 +57,7 @@ def fall_with_margin(readings: Readings) -> Finding | None:
     found = both_fall(readings)
     if found is None or not found[2]:
         return None
-    return Finding(found[0], f"the rewards of chosen and rejected answers both fell, to {found[0]:.3g} and {found[1]:.3g}")
+    return Finding(found[0], found[1])
 
 
 def fall_without_margin(readings: Readings) -> Finding | None:
@@ -61,11 +65,7 @@ def fall_without_margin(readings: Readings) -> Finding | None:
     found = both_fall(readings)
     if found is None or found[2]:
         return None
-    text = (
-        f"the rewards of chosen and rejected answers both fell, to {found[0]:.3g} and {found[1]:.3g}, and the margin between "
-        "them did not grow"
-    )
-    return Finding(found[0], text)
+    return Finding(found[0], f"{found[1]}, and the margin between them did not grow")
 
 
 def far_from_reference(readings: Readings) -> Finding | None:
@@ -99,14 +99,15 @@ RULES = (
         aligner="dpo",
         name="stuck",
         look=stuck,
-        scalars=("loss", "rewards/chosen", "rewards/rejected"),
+        scalars=("rewards/chosen", "rewards/rejected", "rewards/margins"),
         needs=5,
         after=0.5,
-        threshold=(
-            f"one of the last 5 losses is {STUCK_LOSS} at least away from ln 2, or one of the rewards {STUCK_REWARD} from zero"
-        ),
+        threshold=f"one of the last 5 rewards, or of the margins between them, is {STUCK} at least away from zero",
         advice="Nothing trains: raise the learning rate, train for longer, and look whether policy and reference share weights.",
-        source="Rafailov et al. 2023, arXiv 2305.18290, equation 7 at policy = reference",
+        source=(
+            "Rafailov et al. 2023, arXiv 2305.18290: rewards are 0 at policy = reference; a margin of 0.01 moves the sigmoid "
+            "loss by 0.005"
+        ),
     ),
     Rule(
         aligner="dpo",
@@ -146,7 +147,7 @@ RULES = (
         scalars=("rewards/chosen", "rewards/rejected", "rewards/margins"),
         needs=9,
         after=0.5,
-        threshold=f"while both rewards fall below {-FALLEN} (first third to last), the margin grows",
+        threshold=f"while both rewards fall by {FALLEN} (first logged value, 0 at most, to last third), the margin grows",
         advice="It leaves its data without learning from them: lower the learning rate, or raise beta.",
         source="Pal et al. 2024, arXiv 2402.13228; growing means: Student's 95 % interval of last minus first third",
     ),

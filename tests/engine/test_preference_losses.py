@@ -77,6 +77,35 @@ def test_orpo_adds_likelihood_and_odds():
     assert loss.item() == pytest.approx(-math.log(3 / 4) - 0.2 * math.log(3 / 4))
 
 
+@pytest.mark.parametrize("average", [1e-7, 0.0, -1e-9, -3e-8])
+def test_orpo_takes_a_certain_answer_for_almost_certain(average):
+    """In fp32 the average of a learned answer is 0, or beyond by rounding. It counts as −2⁻²³, which has odds of 2²³."""
+    for chosen, rejected, expected in (
+        (average, -math.log(2), -average + 0.1 * math.log1p(2**-23)),
+        (-math.log(2), average, math.log(2) + 0.1 * math.log1p(2**23)),
+    ):
+        averages = [torch.tensor(each, requires_grad=True) for each in (chosen, rejected)]
+        loss = orpo_loss(*averages, beta=0.1)
+        loss.backward()
+        assert loss.item() == pytest.approx(expected, rel=1e-5, abs=1e-8)
+        assert all(each.grad.isfinite() for each in averages)
+        assert averages[0].grad < 0 < averages[1].grad, "up with the chosen answer, down with the rejected one"
+
+
+@pytest.mark.parametrize("average", [-20.0, -3.0, -0.7, -0.69, -1e-2, -1e-4, -1e-6])
+def test_orpo_in_fp32_is_that_in_float64(average):
+    """Value and gradient, of an answer that is unlikely or all but certain; 1 − exp(l) alone would lose a per cent at −1e-6."""
+
+    def of(dtype, place):
+        averages = [torch.tensor(average if each == place else -1.0).to(dtype).requires_grad_() for each in (0, 1)]
+        loss = orpo_loss(*averages, beta=0.5)
+        loss.backward()
+        return [loss.item(), *(each.grad.item() for each in averages)]
+
+    for place in (0, 1):
+        assert of(torch.float32, place) == pytest.approx(of(torch.float64, place), rel=1e-5)
+
+
 def test_bradley_terry_with_margin_and_centering():
     chosen, rejected = t(2.0, 1.0), t(2.0 - LOG_3, 1.0)
     assert bradley_terry_loss(chosen, rejected).tolist() == pytest.approx([-math.log(3 / 4), math.log(2)])

@@ -67,13 +67,18 @@ class Stage(Recorder):
 
 def train(kind: str, engine: str, base: Path, folder: Path) -> tuple[Stage, dict[str, Any]]:
     aligner, options = CASES[kind]
+    context = run(aligner, ONE_BATCH | options | {"engine": engine}, base, folder)
+    return context, load_file(context.output / "model.safetensors")
+
+
+def run(aligner: type[harness.Aligner], options: dict[str, Any], base: Path, folder: Path) -> Stage:
     context = Stage(folder)
     inputs = {
         "init": harness.Artifact("base", "model", base, "1"),
         "data": harness.Dataset("rows", "preferences", ROWS, "2"),
     }
-    aligner().run(aligner.Config(**ONE_BATCH | options | {"engine": engine}), inputs, context)
-    return context, load_file(context.output / "model.safetensors")
+    aligner().run(aligner.Config(**options), inputs, context)
+    return context
 
 
 @pytest.mark.parametrize("kind", CASES)
@@ -96,3 +101,15 @@ def test_what_dpo_logs_is_what_trl_logs(base: Path, tmp_path: Path) -> None:
     assert len(names) == 6
     for name in names:
         assert own[name] == pytest.approx(trl[name], rel=1e-3, abs=1e-4), name
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "text"),
+    [
+        ("nonsense", "Unknown loss type: nonsense. Should be one of .*; look at its options"),
+        ("exo_pair", "Label smoothing must be greater than .*; look at its options"),
+    ],
+)
+def test_a_loss_that_trl_refuses_is_told_in_one_line(loss_type: str, text: str, base: Path, tmp_path: Path) -> None:
+    with pytest.raises(harness.StageError, match=f"^stage '.*': {text}$"):
+        run(DPO, ONE_BATCH | {"engine": "trl", "loss_type": loss_type}, base, tmp_path)

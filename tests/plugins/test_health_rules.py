@@ -6,7 +6,7 @@ The bounds are those of the issue and of docs/health.md, written down here again
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -149,14 +149,30 @@ def test_reward_that_does_not_survive_save_and_reload(difference: float, expecte
 # --- DPO ------------------------------------------------------------------------------------------------------------------
 
 
-def test_dpo_stuck_at_its_reference() -> None:
-    def series(loss: float, chosen: float, rejected: float) -> Series:
-        return {"loss": [loss] * 5, "rewards/chosen": [chosen] * 5, "rewards/rejected": [rejected] * 5}
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda margin: math.log1p(math.exp(-margin)),
+        lambda margin: 0.5 * math.log1p(math.exp(-margin)),
+        lambda margin: (margin - 5) ** 2,
+        lambda margin: 1 - margin,
+    ],
+    ids=["sigmoid", "half-a-sigmoid", "ipo", "hinge"],
+)
+def test_dpo_stuck_at_its_reference(loss: Callable[[float], float]) -> None:
+    """Whatever the loss. The sigmoid loss moves by half of the margin: one of 0.01 leaves it 0.005 away from ln 2."""
 
-    assert names("dpo", series(LN2 - 0.0049, 0.0099, -0.0099)) == {"stuck"}
-    assert names("dpo", series(LN2 - 0.0051, 0.0099, -0.0099)) == set()
-    assert names("dpo", series(LN2 - 0.0049, 0.0101, 0)) == set()
-    assert names("dpo", series(LN2 - 0.0049, 0, -0.0101)) == set()
+    def series(chosen: float, rejected: float) -> Series:
+        margin = chosen - rejected
+        values = {"rewards/chosen": chosen, "rewards/rejected": rejected, "rewards/margins": margin, "loss": loss(margin)}
+        return {name: [value] * 5 for name, value in values.items()}
+
+    assert names("dpo", series(0, 0)) == {"stuck"}
+    assert names("dpo", series(0.0049, -0.0049)) == {"stuck"}
+    assert names("dpo", series(0.0051, -0.0051)) == set()
+    assert names("dpo", series(0.0099, 0.0099)) == {"stuck"}
+    assert names("dpo", series(0.0101, 0.0101)) == set()
+    assert names("dpo", series(-0.0101, -0.0101)) == set()
 
 
 def test_dpo_accuracy_under_60_percent() -> None:
@@ -185,6 +201,32 @@ def test_dpo_rewards_that_hardly_fall_or_that_part_are_no_news() -> None:
     assert names("dpo", flat) == set()
     parting = {"rewards/chosen": rising(0, 1), "rewards/rejected": rising(0, -1), "rewards/margins": rising(0, 2)}
     assert names("dpo", parting) == set()
+
+
+def test_dpo_rewards_without_a_reference_are_negative_and_fall_from_where_they_began() -> None:
+    """The last third of a line down by 0.115 lies 0.0993 below its first value.
+
+    The verdict comes with the ninth of twelve values, and the seventh to the ninth of a line lie 7/11 of its length down.
+    """
+    apart = {"rewards/margins": swinging(0.2, 0.002, 12)}
+    assert names("dpo", {"rewards/chosen": rising(-3, -3.115), "rewards/rejected": rising(-3.2, -3.315), **apart}) == set()
+    (verdict,) = verdicts("dpo", {"rewards/chosen": rising(-3, -3.2), "rewards/rejected": rising(-3.2, -3.4), **apart})
+    assert (verdict.rule, verdict.level, verdict.value) == ("rewards-collapse", "warning", pytest.approx(-0.2 * 7 / 11))
+    parting = {
+        "rewards/chosen": rising(-3, -3.2),
+        "rewards/rejected": rising(-3.2, -4),
+        "rewards/margins": rising(0.2, 0.8),
+    }
+    assert names("dpo", parting) == {"both-rewards-fall"}
+
+
+def test_dpo_a_reward_that_begins_above_zero_falls_from_zero() -> None:
+    falling = {
+        "rewards/margins": swinging(0, 0.1, 12),
+        "rewards/chosen": rising(0.2, -0.1),
+        "rewards/rejected": rising(0, -2),
+    }
+    assert names("dpo", falling) == set()
 
 
 @pytest.mark.parametrize(("low", "expected"), [(5.0, set()), (5.01, {"kl"})])
