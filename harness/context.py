@@ -94,12 +94,23 @@ class RunningStage(StageContext):
 
 
 def read_train_log(path: Path) -> Iterator[dict[str, Any]]:
-    """The scalars that a stage logged, in order; a last line cut off by a kill is left out."""
+    """The scalars that a stage logged, in order; a last line cut off by a kill is left out. Raises StageError if damaged."""
     if path.exists():
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                if line.endswith("\n"):
-                    yield json.loads(line)
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.endswith(b"\n"):
+                    try:
+                        yield _logged(json.loads(line))
+                    except (ValueError, TypeError, LookupError, AttributeError):
+                        raise StageError(
+                            f"{path}:{number}: not the scalars of a step; the file is damaged, --fresh computes it again"
+                        ) from None
+
+
+def _logged(row: Any) -> dict[str, Any]:
+    """A row of a train log, as it is read. Raises what a row that is none makes the conversions raise."""
+    values = {str(name): float(value) for name, value in row["values"].items()}
+    return {"step": int(row["step"]), "total": row.get("total"), "values": values}
 
 
 class PeakMemory:

@@ -14,10 +14,10 @@ likelihoods/<model>/<suite>.jsonl
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import UsageError
 from .records import (
@@ -37,6 +37,11 @@ from .records import (
 )
 
 RUNS = Path("runs")
+DAMAGED = "the run folder is damaged, run the plan again"
+# What reading a value of the wrong shape raises.
+MISREAD = (ValueError, TypeError, LookupError, AttributeError)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,11 @@ class RunFolder:
         """run.json: status, host, device, timings, stages, warnings, gates, versions."""
         return self._json("run.json")
 
+    @property
+    def has_metrics(self) -> bool:
+        """Whether there is a metrics.json. A run that did not get that far has none."""
+        return (self.path / "metrics.json").exists()
+
     def lock(self) -> dict[str, Any]:
         """plan.lock.json: the plan as resolved, with every default, version and key."""
         return self._json("plan.lock.json")
@@ -91,36 +101,29 @@ class RunFolder:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """events.jsonl, in order; a last line cut off by a kill is left out."""
-        path = self.path / "events.jsonl"
-        if path.exists():
-            with path.open(encoding="utf-8") as file:
-                for line in file:
-                    if line.endswith("\n"):
-                        yield json.loads(line)
+        yield from self._events(None, dict)
 
     def scalars(self) -> Iterator[Scalar]:
         """The values that stages logged, in order."""
-        for event in self.events():
-            if event["event"] == "scalars":
-                for name, value in event["values"].items():
-                    yield Scalar(event["stage"], event["step"], name, value)
+
+        def read(event: dict[str, Any]) -> list[Scalar]:
+            return [Scalar(event["stage"], int(event["step"]), name, float(v)) for name, v in event["values"].items()]
+
+        for scalars in self._events("scalars", read):
+            yield from scalars
 
     def health(self) -> list[HealthVerdict]:
         """The health verdicts on all stages, in the order in which they were given."""
         fields = HealthVerdict.model_fields
-        return [
-            HealthVerdict.model_validate({name: event[name] for name in fields})
-            for event in self.events()
-            if event["event"] == "health"
-        ]
+        return list(
+            self._events("health", lambda event: HealthVerdict.model_validate({name: event[name] for name in fields}))
+        )
 
     def health_checked(self) -> dict[str, tuple[list[str], list[str]]]:
         """By stage, the health rules that could judge it, and those for which too little was logged or measured."""
-        return {
-            event["stage"]: (event["judged"], event["unjudged"])
-            for event in self.events()
-            if event["event"] == "health_checked"
-        }
+        return dict(
+            self._events("health_checked", lambda event: (event["stage"], ([*event["judged"]], [*event["unjudged"]])))
+        )
 
     def observations(self) -> list[Observation]:
         """Every metric's value for every model on every prompt."""
@@ -162,10 +165,35 @@ class RunFolder:
             for path in sorted(root.rglob("*.jsonl"))
         }
 
+    def _events(self, kind: str | None, read: Callable[[dict[str, Any]], T]) -> Iterator[T]:
+        """What `read` makes of the events of a kind, or of all."""
+        path = self.path / "events.jsonl"
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    continue
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    raise UsageError(f"{path}:{number}: not valid JSON; {DAMAGED}") from None
+                try:
+                    if kind not in (None, event["event"]):
+                        continue
+                    found = read(event)
+                except MISREAD:
+                    raise UsageError(f"{path}:{number}: not an event as a run writes it; {DAMAGED}") from None
+                yield found
+
     def _estimates(self, part: str, kind: type[R]) -> list[R]:
-        if not (self.path / "metrics.json").exists():
+        if not self.has_metrics:
             return []
-        return [kind.model_validate(each) for each in self._json("metrics.json").get(part, ())]
+        document = self._json("metrics.json")
+        try:
+            return [kind.model_validate(each) for each in document.get(part, ())]
+        except MISREAD:
+            raise UsageError(f"{self.path / 'metrics.json'}: {part}: not as a run writes it; {DAMAGED}") from None
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path / name
@@ -174,9 +202,9 @@ class RunFolder:
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}; is {self.path} a run folder?") from None
         except ValueError as error:
-            raise UsageError(f"{path}: not valid JSON ({error}); the run folder is damaged, run the plan again") from None
+            raise UsageError(f"{path}: not valid JSON ({error}); {DAMAGED}") from None
         if not isinstance(value, dict):
-            raise UsageError(f"{path}: expected a JSON object; the run folder is damaged, run the plan again")
+            raise UsageError(f"{path}: expected a JSON object; {DAMAGED}")
         return value
 
 

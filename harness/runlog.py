@@ -33,13 +33,6 @@ class RunLog:
         self._warnings: list[str] = []
         self._gates: list[dict[str, Any]] = []
         self._judges: dict[str, dict[str, Any]] = {}
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            _empty(self._folder)
-            write_text(folder.plan_path, graph.document.text)
-            self._events = EventLog(self._folder / "events.jsonl")
-        except OSError as error:
-            raise UsageError(f"run folder {self._folder}: {error.strerror}; choose another with --out") from None
         self._run = {
             "name": graph.plan.name,
             "status": "running",
@@ -52,7 +45,14 @@ class RunLog:
             "versions": library_versions(),
             "git": _revision(graph.document.folder),
         }
-        self._save()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _empty(self._folder, graph.plan.name)
+            self._save()  # before anything else: it tells the next run that the folder is that of a run
+            write_text(folder.plan_path, graph.document.text)
+            self._events = EventLog(self._folder / "events.jsonl")
+        except OSError as error:
+            raise UsageError(f"run folder {self._folder}: {error.strerror}; choose another with --out") from None
         self.event("run_start", plan=graph.plan.name)
 
     def event(self, kind: str, **fields: Any) -> None:
@@ -104,16 +104,26 @@ class RunLog:
         write_json(self._folder / "run.json", {**self._run, **steps, "warnings": self._warnings, "gates": self._gates})
 
 
-def _empty(folder: Path) -> None:
-    """Make room for a run: remove what an earlier run left here; refuse a folder that holds anything else."""
+def _empty(folder: Path, plan: str) -> None:
+    """Make room for a run: remove what an earlier run of the plan left here; refuse a folder that holds anything else."""
     if not any(folder.iterdir()):
         return
     if not (folder / "run.json").exists():
         raise UsageError(f"run folder {folder}: holds something else than a run; give an empty or new folder with --out")
+    if (name := _plan_of(folder)) not in (None, plan):
+        raise UsageError(f"run folder {folder}: holds a run of {name!r}; choose another with --out")
     for name in ("samples", "scores", "judgements", "replies", "audit", "pairs", "harm", "likelihoods", "requirements"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("run.json", "plan.lock.json", "events.jsonl", "observations.jsonl", "metrics.json", "report.html"):
+    for name in ("plan.lock.json", "events.jsonl", "observations.jsonl", "metrics.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
+
+
+def _plan_of(folder: Path) -> str | None:
+    """The name of the plan whose run is in a folder; None if its run.json is too damaged to tell."""
+    try:
+        return str(RunFolder(folder).run()["name"])
+    except (UsageError, KeyError):
+        return None
 
 
 def _revision(folder: Path) -> str | None:

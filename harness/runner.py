@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -86,7 +85,7 @@ class Run:
     def execute(self) -> int:
         """Run the plan. Returns 0, or the status of what went wrong. Raises HarnessError for what stops the whole run.
 
-        The run folder is finished, and the plugins told, whatever happens, except after Ctrl-C or a bug.
+        The run folder is finished, and the plugins told, whatever happens, except after Ctrl-C.
         """
         self.data = DataSets(self.graph)
         self.log = RunLog(self.folder, self.graph, self.compute, self.command)
@@ -95,14 +94,25 @@ class Run:
         except KeyboardInterrupt:
             self.log.finish("interrupted")
             raise Interrupted("interrupted; run the same command again, and it goes on where it stopped") from None
+        except Exception as error:
+            told = self._damage() or error
+            try:
+                self._finish("failed", _in_words(told))
+            except Exception as second:  # what ended the run is what has to go up
+                self.progress.say(f"no report: {_in_words(self._damage() or second)}")
+            if told is error:
+                raise
+            raise told from None
+        try:
+            self._finish({0: "done", GateError.status: "gated"}.get(status, "failed"))
         except HarnessError as error:
-            self._finish("failed", str(error))
-            raise
-        except Exception:
-            self.log.finish("failed", traceback.format_exc(limit=-1).strip().rpartition("\n")[2])
-            raise
-        self._finish({0: "done", GateError.status: "gated"}.get(status, "failed"))
+            raise self._damage() or error from None
         return status
+
+    def _damage(self) -> StageError | None:
+        """What to say instead of any error where a result of the store that was used cannot be read."""
+        damaged = self.store.damage()
+        return StageError(f"{damaged}; the store is damaged there, --fresh computes it again") if damaged else None
 
     def _carry_out(self) -> int:
         for text in (*self.graph.warnings, *compute_warnings(self.compute)):
@@ -155,11 +165,15 @@ class Run:
                 continue
             try:
                 self._stage(node)
-            except HarnessError as error:
-                self.failed[name] = str(error)
-                self.log.stage(name, status="failed", reason=str(error), aligner=node.aligner.name)
+            except Exception as error:
+                told = self._damage() or error
+                reason = _in_words(told)
+                self.failed[name] = reason
+                self.log.stage(name, status="failed", reason=reason, aligner=node.aligner.name)
                 self.plugins.hook.harness_stage_finish(stage=name, status="failed", seconds=0.0)
-                self.progress.say(f"{name}: failed: {error}")
+                self.progress.say(f"{name}: failed: {reason}")
+                if not isinstance(told, HarnessError):
+                    raise
 
     def _wanted(self) -> list[str]:
         if not self.only:
@@ -393,10 +407,9 @@ class Run:
         if result.reused:
             replay(result)
         status = "reused" if result.reused else "done"
-        seconds = float(result.about["seconds"])
-        self.log.stage(
-            name, status=status, **about, **{k: v for k, v in result.about.items() if k not in {"identity", "libraries"}}
-        )
+        seconds = float(result.about.get("seconds", 0))
+        said = {key: value for key, value in result.about.items() if key not in {"identity", "libraries", "files"}}
+        self.log.stage(name, status=status, **about, **said)
         trained = name in self.graph.stages
         if trained:
             self.plugins.hook.harness_stage_finish(stage=name, status=status, seconds=seconds)
@@ -409,4 +422,11 @@ class Run:
         """Copy a file of the store into the run folder, to these parts of a path."""
         target = self.folder.path.joinpath(*parts)
         target.parent.mkdir(parents=True, exist_ok=True)
+        if not source.exists():
+            raise StageError(f"{source}: is missing; the store is damaged there, --fresh computes it again")
         shutil.copyfile(source, target)
+
+
+def _in_words(error: Exception) -> str:
+    """An error in one line: of a bug, its kind as well."""
+    return str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}".strip()

@@ -1,6 +1,6 @@
 """The store: results under the SHA-256 of everything they depend on. What is in it is complete and never changes.
 
-<root>/<2 hex>/<key>/           a committed result; its artifact.json is written last
+<root>/<2 hex>/<key>/           a committed result; its artifact.json is written last, with size and SHA-256 of every other file
 <root>/<2 hex>/.<key>.partial/  work in progress: `output/` becomes the result, `checkpoints/` lets it go on
 <root>/locks/<key>.lock         held while a result is computed, so that two runs share the work
 <root>/replies/<2 hex>/<key>.json   what a judge was answered, call by call; bought once, and never computed again
@@ -9,7 +9,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
+import os
 import re
 import shutil
 import time
@@ -78,14 +80,22 @@ class Replies:
 
 
 class Store:
-    """A folder of results. Raises UsageError if it cannot be written."""
+    """A folder of results. `say` is told of damaged ones; `reused` are the folders of those that were there."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, say: Callable[[str], None] = lambda _: None) -> None:
         self.root = root
+        self.reused: dict[Path, Mapping[str, tuple[int, str]]] = {}
+        self._say = say
+
+    def prepare(self) -> None:
+        """Make the folder. Raises UsageError if it cannot be written."""
+        locks = self.root / "locks"
         try:
-            (root / "locks").mkdir(parents=True, exist_ok=True)
+            locks.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"store {root}: {error.strerror}; choose another with --store") from None
+            raise UsageError(f"store {self.root}: {error.strerror}; choose another with --store") from None
+        if not os.access(locks, os.W_OK):
+            raise UsageError(f"store {self.root}: cannot be written; choose another with --store")
 
     def folder(self, key: str) -> Path:
         """Where the result with this key is, or would be."""
@@ -96,12 +106,26 @@ class Store:
         return Replies(self.root / "replies")
 
     def get(self, key: str) -> Result | None:
-        """A committed result, or None."""
+        """A committed result; None if there is none, or it is damaged."""
+        folder = self.folder(key)
         try:
-            about = json.loads((self.folder(key) / MARKER).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            about = _read_about(folder)
+        except _Damaged:
             return None
-        return Result(self.folder(key), about, reused=True)
+        self.reused[folder] = about.get("files", {})
+        return Result(folder, about, reused=True)
+
+    def damage(self) -> str | None:
+        """The first file among the results that were reused which is not as it was committed, in words; None if all are.
+
+        Reads all of them: where something went wrong, and their sizes were right.
+        """
+        for folder, files in self.reused.items():
+            for name, (_, sha256) in files.items():
+                path = folder / name
+                if not path.exists() or _sha256(path) != sha256:
+                    return f"{path}: is not as it was written"
+        return None
 
     def produce(
         self,
@@ -114,15 +138,18 @@ class Store:
         """The result that `identity` describes: found, or built and committed.
 
         `build` fills `workspace.output` and may return what artifact.json shall say besides the identity. If it raises, nothing
-        is committed and the workspace stays for the next try. `fresh` computes it again even if it is there. `waiting` is called
-        once if another run is computing it.
+        is committed and the workspace stays for the next try. `fresh` computes it again even if it is there; a damaged one is
+        computed again anyway. `waiting` is called once if another run is computing it.
         """
         key = digest(identity)
         if not fresh and (found := self.get(key)):
             return found
+        self.prepare()
         with self._lock(key, waiting):
             if not fresh and (found := self.get(key)):
                 return found
+            if not fresh and (reason := damage(self.folder(key))):
+                self._say(f"store: {self.folder(key)} is damaged ({reason}); computing it again")
             partial = self.root / key[:2] / f".{key}.partial"
             if fresh:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -132,7 +159,7 @@ class Store:
                 work.output.mkdir(parents=True)
                 work.checkpoints.mkdir(exist_ok=True)
                 about = {"key": key, "identity": json.loads(canonical_json(identity)), **(build(work) or {})}
-                write_json(work.output / MARKER, {**about, "committed": time.time()})
+                write_json(work.output / MARKER, {**about, "files": _files(work.output), "committed": time.time()})
                 self._commit(key, work.output)
             except OSError as error:
                 if error.errno == errno.ENOSPC:
@@ -163,3 +190,62 @@ class Store:
         except Timeout:
             waiting()
             return lock.acquire(poll_interval=0.2)
+
+
+class _Damaged(Exception):
+    """There is no such result, or what is left of it is not what was committed; the text says what."""
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a committed result, as far as the sizes of its files tell; None if nothing is, or there is none."""
+    try:
+        _read_about(folder)
+    except _Damaged as damaged:
+        return str(damaged) if folder.exists() else None
+    return None
+
+
+def check_result(folder: Path) -> None:
+    """Raises UsageError for a result that is damaged; a folder that is none, such as a model from elsewhere, is let pass."""
+    if (folder / MARKER).exists() and (reason := damage(folder)):
+        raise UsageError(f"{folder}: is damaged ({reason}); run the plan again, and it computes it again")
+
+
+def _files(folder: Path) -> dict[str, tuple[int, str]]:
+    """Size and SHA-256 of every file of a result."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): (path.stat().st_size, _sha256(path)) for path in paths}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    """What artifact.json says of a result. Raises _Damaged if it is no longer as it was committed."""
+    try:
+        about = json.loads((folder / MARKER).read_bytes())
+    except FileNotFoundError:
+        raise _Damaged(f"{MARKER} is missing") from None
+    except (OSError, ValueError):
+        raise _Damaged(f"{MARKER} cannot be read") from None
+    # Results of earlier versions do not have `files`.
+    as_written = (
+        isinstance(about, dict)
+        and about.get("key") == folder.name
+        and isinstance(about.get("identity"), dict)
+        and isinstance(about.get("seconds", 0), int | float)
+        and isinstance(about.get("files", {}), dict)
+        and all(isinstance(each, list) and len(each) == 2 for each in about.get("files", {}).values())
+    )
+    if not as_written:
+        raise _Damaged(f"{MARKER} is not that of a result")
+    for name, (size, _) in about.get("files", {}).items():
+        try:
+            found = (folder / name).stat().st_size
+        except OSError:
+            raise _Damaged(f"{name} is missing") from None
+        if found != size:
+            raise _Damaged(f"{name} has {found:,} bytes, not {size:,}")
+    return dict(about)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from harness.errors import UsageError
+
 
 @click.command()
 @click.argument("run", metavar="RUN")
@@ -18,4 +20,9 @@ def report(run: str, output: Path | None) -> None:
 
     from .render import write_report
 
-    click.echo(write_report(find_run(run), output))
+    found = find_run(run)
+    if output and output.suffix != ".html" and output.resolve().is_relative_to(found.path.resolve()):
+        raise UsageError(
+            f"-o {output}: the run folder keeps its records there; choose another name, one that ends in .html"
+        )
+    click.echo(write_report(found, output))

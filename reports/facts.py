@@ -31,12 +31,14 @@ class Facts:
     """The contents of a run folder. A run that stopped early has empty fields, never missing ones.
 
     Policies kept along a training appear in `along` only, by their estimates. Of several training seeds, the estimates are
-    over all of them; answers, scores and judgements are those of the first.
+    over all of them; answers, scores and judgements are those of the first. `metrics_lost` says that the run made estimates,
+    and that its folder has them no more.
     """
 
     run: Mapping[str, Any]
     lock: Mapping[str, Any]
     plan_text: str = ""
+    metrics_lost: bool = False
     estimates: Sequence[Estimate] = ()
     along: Sequence[Estimate] = ()
     seeds: Sequence[SeedEstimate] = ()
@@ -207,7 +209,7 @@ def _identity(judge: Mapping[str, Any]) -> tuple[Any, Any]:
 def read_facts(folder: RunFolder) -> Facts:
     """Read a run folder. Raises UsageError for a damaged file; of a run that stopped early only run.json has to be
     there."""
-    estimates = folder.estimates()
+    run, estimates = folder.run(), folder.estimates()
     lock = folder.lock() if (folder.path / "plan.lock.json").exists() else {}
     copies = _copies(lock)
     first = next(iter((lock.get("plan") or {}).get("seeds") or ()), None)
@@ -216,9 +218,10 @@ def read_facts(folder: RunFolder) -> Facts:
         return all(_trained(each) and each not in copies for each in models)
 
     return Facts(
-        run=folder.run(),
+        run=run,
         lock=lock,
-        plan_text=folder.plan_path.read_text(encoding="utf-8") if folder.plan_path.exists() else "",
+        plan_text=folder.plan_path.read_text(encoding="utf-8", errors="replace") if folder.plan_path.exists() else "",
+        metrics_lost="estimates" in (run.get("evaluation") or {}) and not folder.has_metrics,
         estimates=tuple(each for each in estimates if _trained(each.model)),
         along=tuple(each for each in estimates if not _trained(each.model)),
         seeds=tuple(folder.seeds()),

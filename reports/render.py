@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from harness.errors import UsageError
 from harness.records import write_text
 
 from .facts import read_facts
@@ -21,9 +22,16 @@ if TYPE_CHECKING:
 
 
 def write_report(run: RunFolder, output: Path | None = None) -> Path:
-    """Write the report of a run, into its folder or to `output`; returns where. Raises UsageError for a damaged folder."""
+    """Write the report of a run, into its folder or to `output`; returns where.
+
+    Raises UsageError for a damaged folder, and where the report cannot be written.
+    """
     path = output or run.report_path
-    write_text(path, render(build_view(read_facts(run), extra_sections(run))))
+    html = render(build_view(read_facts(run), extra_sections(run)))
+    try:
+        write_text(path, html)
+    except OSError as error:
+        raise UsageError(f"report {path}: {error.strerror}; write it elsewhere with `harness report RUN -o FILE`") from None
     return path
 
 

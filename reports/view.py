@@ -97,6 +97,7 @@ class View:
     error: str | None
     facts: tuple[tuple[str, str], ...]
     stopped: tuple[Stopped, ...]
+    metrics_lost: bool
     verdict: Verdict
     decision: Decision
     warnings: tuple[str, ...]
@@ -143,6 +144,7 @@ def build_view(facts: Facts, extra: tuple[Section, ...] = ()) -> View:
         error=facts.run.get("error"),
         facts=_facts(facts),
         stopped=_stopped(facts),
+        metrics_lost=facts.metrics_lost,
         verdict=verdict(facts),
         decision=decision(facts),
         warnings=tuple(map(str, facts.run.get("warnings") or ())),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,18 +13,31 @@ from ..errors import UsageError
 from ..records import Message
 from ..rundir import RUNS, find_run
 from ..session import Session
+from ..store import check_result
 from .models import run_compute, run_models
+
+
+def _finite(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    """Refuse what FloatRange lets through: NaN and infinity."""
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number.")
+    return value
 
 
 @click.command("ask", short_help="Answer a prompt with every model of a run, side by side.")
 @click.argument("run")
 @click.argument("prompt")
 @click.option("--model", "models", multiple=True, metavar="STAGE", help="Only this model; may be repeated.")
-@click.option("--max-new-tokens", type=click.IntRange(1), default=128, show_default=True)
+@click.option("--max-new-tokens", type=click.IntRange(1, 2**20), default=128, show_default=True)
 @click.option(
-    "--temperature", type=click.FloatRange(0), default=1.0, show_default=True, help="0 takes the likeliest token."
+    "--temperature",
+    type=click.FloatRange(0),
+    callback=_finite,
+    default=1.0,
+    show_default=True,
+    help="0 takes the likeliest token.",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option(
     "--store", type=click.Path(path_type=Path), default=RUNS / ".store", show_default=True, help="Where results are kept."
 )
@@ -51,6 +65,8 @@ def command(
     compute = run_compute(found)
     messages = (Message(role="user", content=prompt),)
     chosen = models or [name for name in available if name != "base"]
+    for name in chosen:
+        check_result(available[name])
     for name in chosen:
         artifact = Artifact(name, "model", available[name], "")
         (answer,) = backend.generate(artifact, [messages], options, [seed], compute)

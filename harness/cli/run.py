@@ -53,15 +53,17 @@ def command(
     progress = Progress()
     compute = resolve_compute(graph.plan)
     folder = RunFolder(out or RUNS / graph.plan.name / datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3])
+    kept = Store(store, progress.say)
+    kept.prepare()
     progress.say(
-        f"{graph.plan.name}: {len(graph.stages)} stages on {compute.device}, fp32 weights, {compute.precision} matrix products, "
-        f"{compute.threads} threads → {folder.path}"
+        f"{graph.plan.name}: {_count(len(graph.stages), 'stage')} on {compute.device}, fp32 weights, "
+        f"{compute.precision} matrix products, {_count(compute.threads, 'thread')} → {folder.path}"
     )
     run = Run(
         graph=graph,
         registry=session.registry,
         plugins=session.plugins,
-        store=Store(store),
+        store=kept,
         folder=folder,
         compute=compute,
         progress=progress,
@@ -78,3 +80,7 @@ def command(
     else:
         click.echo(str(folder.report_path if folder.report_path.exists() else folder.path))
     return status
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -10,6 +10,7 @@ import click
 from ..compute import choose_compute
 from ..errors import UsageError
 from ..records import Message, Prompt
+from ..store import check_result
 from .models import find_model, read_json_line
 
 
@@ -24,9 +25,14 @@ def command(model: str, file: Any, max_length: int) -> None:
     chat messages; each is printed with a "reward". An answer that is over-long gets null.
     """
     folder = find_model(model, "reward-model")
-    rows = [
-        read_json_line(line, number, ("prompt", "answer"), file.name) for number, line in enumerate(file, 1) if line.strip()
-    ]
+    check_result(folder)
+    try:
+        lines = [(number, line) for number, line in enumerate(file, 1) if line.strip()]
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file.name}: not UTF-8 ({error.reason}); save it as UTF-8") from None
+    if not lines:
+        raise UsageError(f'{file.name}: is empty; expected JSON lines {{"prompt": …, "answer": …}}')
+    rows = [read_json_line(line, number, ("prompt", "answer"), file.name) for number, line in lines]
     prompts = [_messages(row["prompt"], file.name, number) for number, row in enumerate(rows, 1)]
     if bad := next((number for number, row in enumerate(rows, 1) if not isinstance(row["answer"], str)), None):
         raise UsageError(f"{file.name}: row {bad}: answer: expected text")
@@ -46,6 +52,9 @@ def _messages(value: Any, file: str, number: int) -> Prompt:
     if isinstance(value, str):
         return (Message(role="user", content=value),)
     try:
-        return tuple(Message.model_validate(each) for each in value)
+        messages = tuple(Message.model_validate(each) for each in value)
     except (TypeError, ValueError):
-        raise UsageError(f"{file}: row {number}: prompt: expected text or chat messages [{{role, content}}…]") from None
+        messages = ()
+    if not messages:
+        raise UsageError(f"{file}: row {number}: prompt: expected text or chat messages [{{role, content}}…]")
+    return messages

@@ -94,6 +94,54 @@ def test_check_warns_of_bf16_that_the_processor_would_imitate(
     assert outcome.err.count("warning: precision: bf16: this processor has no bf16 matrix products") == warned
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        ("--temperature", "nan", "nan is not a finite number"),
+        ("--temperature", "inf", "inf is not a finite number"),
+        ("--temperature", "-1", "-1.0 is not in the range"),
+        ("--seed", "-1", "-1 is not in the range"),
+        ("--seed", str(2**70), "is not in the range"),
+        ("--max-new-tokens", "0", "0 is not in the range"),
+        ("--max-new-tokens", str(10**15), "is not in the range"),
+    ],
+)
+def test_ask_refuses_numbers_that_mean_nothing(command: Callable[..., Any], option: str, value: str, text: str) -> None:
+    outcome = command("ask", "run", "hi", option, value)
+    assert outcome.status == 2
+    assert f"Invalid value for '{option}'" in outcome.err
+    assert text in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", "rows.jsonl: is empty; expected JSON lines"),
+        (b"\n \n", "rows.jsonl: is empty; expected JSON lines"),
+        (b'{"prompt": "\xff", "answer": ""}', "rows.jsonl: not UTF-8"),
+        (b'{"prompt": [], "answer": ""}', "rows.jsonl: row 1: prompt: expected text or chat messages"),
+    ],
+)
+def test_score_refuses_a_file_without_answers(command: Callable[..., Any], content: bytes, text: str) -> None:
+    Path("model").mkdir()
+    Path("model/config.json").write_text("{}", encoding="utf-8")
+    Path("rows.jsonl").write_bytes(content)
+    outcome = command("score", "model", "rows.jsonl")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert text in outcome.err
+
+
+def test_check_only_reads_the_store(command: Callable[..., Any], plan_text: str) -> None:
+    Path("plan.yaml").write_text(plan_text, encoding="utf-8")
+    Path("more.jsonl").write_text('{"prompt": "Hello"}\n', encoding="utf-8")
+    assert command("check", "plan.yaml", "--store", "new/store").status == 0
+    assert not Path("new").exists()
+    Path("file").write_text("no store can be made under it", encoding="utf-8")
+    outcome = command("check", "plan.yaml", "--store", "file/store")
+    assert outcome.status == 0
+    assert "[to train]" in outcome.out
+
+
 def test_init_writes_a_plan_that_checks(command: Callable[..., Any]) -> None:
     outcome = command("init", "-o", "mine.yaml")
     assert (outcome.status, outcome.out) == (0, "mine.yaml\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from harness.errors import StageError
 from harness.evaluation.keep import Kept, Records, keep
-from harness.records import Score
+from harness.records import Score, write_text
 from harness.store import Replies, Store
 
 
@@ -87,3 +88,18 @@ def test_a_store_that_is_full_says_so(tmp_path: Path) -> None:
     (tmp_path / "replies").write_text("in the way")
     with pytest.raises(StageError, match="what was answered so far is kept"):
         replies["0f" * 32] = {}
+
+
+def test_a_file_that_does_not_fit_leaves_the_old_one_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text(tmp_path / "plan.yaml", "old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_text(tmp_path / "plan.yaml", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.yaml"]
+    assert (tmp_path / "plan.yaml").read_text() == "old"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from harness.errors import StageError
+from harness.errors import StageError, UsageError
 from harness.keys import canonical_json, digest
-from harness.store import MARKER, Store, Workspace
+from harness.store import MARKER, Store, Workspace, check_result
 
 
 def build(text: str) -> object:
@@ -69,6 +72,76 @@ def test_a_folder_without_its_marker_is_no_result(tmp_path: Path) -> None:
     (path / MARKER).unlink()
     assert store.get(digest({"a": 1})) is None
     assert (store.produce({"a": 1}, build("two")).path / "result.txt").read_text() == "two"
+
+
+def about(path: Path, **fields: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda path: (path / "result.txt").write_text("on"), "result.txt has 2 bytes, not 3"),
+        (lambda path: (path / "result.txt").unlink(), "result.txt is missing"),
+        (lambda path: (path / MARKER).unlink(), "artifact.json is missing"),
+        (lambda path: (path / MARKER).write_text("{"), "artifact.json cannot be read"),
+        (lambda path: (path / MARKER).write_text("[]"), "artifact.json is not that of a result"),
+        (lambda path: about(path / MARKER, identity=3), "artifact.json is not that of a result"),
+        (lambda path: about(path / MARKER, key="other"), "artifact.json is not that of a result"),
+        (lambda path: about(path / MARKER, seconds="long"), "artifact.json is not that of a result"),
+        (lambda path: about(path / MARKER, files=[]), "artifact.json is not that of a result"),
+    ],
+)
+def test_a_damaged_result_is_computed_again_and_said_once(
+    tmp_path: Path, harm: Callable[[Path], None], reason: str
+) -> None:
+    said: list[str] = []
+    store = Store(tmp_path, said.append)
+    path = store.produce({"a": 1}, build("one")).path
+    harm(path)
+    assert store.get(digest({"a": 1})) is None
+    again = store.produce({"a": 1}, build("two"))
+    assert (again.reused, (again.path / "result.txt").read_text()) == (False, "two")
+    assert store.produce({"a": 1}, build("three")).reused
+    assert said == [f"store: {path} is damaged ({reason}); computing it again"]
+
+
+def test_a_result_of_an_earlier_version_has_no_sizes_and_is_accepted(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.produce({"a": 1}, build("one")).path / MARKER
+    old = json.loads(path.read_text())
+    assert old.pop("files") == {"result.txt": [3, hashlib.sha256(b"one").hexdigest()]}
+    path.write_text(json.dumps(old))
+    assert store.produce({"a": 1}, build("two")).reused
+
+
+def test_content_that_sizes_do_not_show_is_found_when_it_is_looked_for(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.produce({"a": 1}, build("one")).path
+    (path / "result.txt").write_text("two")
+    assert store.damage() is None, "what was computed now is not looked into"
+    assert store.produce({"a": 1}, build("three")).reused
+    assert store.damage() == f"{path / 'result.txt'}: is not as it was written"
+    (path / "result.txt").write_text("one")
+    assert store.damage() is None
+
+
+def test_a_command_that_only_reads_is_told_of_a_damaged_result(tmp_path: Path) -> None:
+    path = Store(tmp_path).produce({"a": 1}, build("one")).path
+    (path / "result.txt").unlink()
+    with pytest.raises(UsageError, match=r"is damaged \(result\.txt is missing\); run the plan again"):
+        check_result(path)
+    (path / MARKER).unlink()
+    check_result(path)  # a model folder from elsewhere has no artifact.json
+
+
+def test_looking_into_a_store_writes_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    assert store.get("0" * 64) is None
+    assert not (tmp_path / "store").exists()
+    (tmp_path / "store").write_text("in the way")
+    with pytest.raises(UsageError, match="choose another with --store"):
+        store.prepare()
 
 
 def test_keys_do_not_depend_on_the_order_of_names_and_refuse_nan() -> None:

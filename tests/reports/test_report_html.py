@@ -205,6 +205,58 @@ def test_a_damaged_folder_is_a_usage_error(make_run: MakeRun) -> None:
         write_report(run)
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("x", "not valid JSON"),
+        ("[]", "not an event as a run writes it"),
+        ('{"event": "scalars", "stage": "dpo", "step": 1, "values": 3}', "not an event as a run writes it"),
+        ('{"event": "scalars", "stage": "dpo", "step": 1, "values": {"loss": "x"}}', "not an event as a run writes it"),
+        ('{"event": "health", "stage": "dpo"}', "not an event as a run writes it"),
+        ('{"event": "health_checked", "stage": "dpo"}', "not an event as a run writes it"),
+    ],
+)
+def test_a_damaged_event_is_named_with_its_line(make_run: MakeRun, line: str, says: str) -> None:
+    path = make_run().path / "events.jsonl"
+    first, second, *rest = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([first, second, line, *rest]) + "\n", encoding="utf-8")
+    with pytest.raises(UsageError) as told:
+        write_report(RunFolder(path.parent))
+    assert str(told.value) == f"{path}:3: {says}; the run folder is damaged, run the plan again"
+
+
+@pytest.mark.parametrize("metrics", ['{"estimates": 3}', '{"estimates": [{}]}', '{"estimates": [], "slices": [1]}'])
+def test_metrics_of_another_shape_are_a_usage_error(make_run: MakeRun, metrics: str) -> None:
+    run = make_run()
+    (run.path / "metrics.json").write_text(metrics, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"metrics\.json: \w+: not as a run writes it; the run folder is damaged"):
+        write_report(run)
+
+
+def test_a_record_that_is_not_utf_8_is_a_usage_error(make_run: MakeRun) -> None:
+    run = make_run()
+    (run.path / "observations.jsonl").write_bytes(b'{"\xff": 1}\n')
+    with pytest.raises(UsageError, match=r"observations\.jsonl:1: "):
+        write_report(run)
+
+
+def test_a_run_that_lost_its_metrics_says_so(make_run: MakeRun) -> None:
+    run = make_run(evaluation={"estimates": {"status": "done", "seconds": 1.0}})
+    assert "metrics.json is missing" not in page_of(run).text
+    (run.path / "metrics.json").unlink()
+    text = page_of(run).text
+    assert "metrics.json is missing: the run made its estimates" in text
+    assert "No verdict" not in text
+
+
+def test_a_run_that_measured_nothing_has_lost_nothing(make_run: MakeRun) -> None:
+    run = make_run(evaluation={})
+    (run.path / "metrics.json").unlink()
+    text = page_of(run).text
+    assert "metrics.json is missing" not in text
+    assert "No verdict" in text
+
+
 def test_failure_cases_are_counted(make_run: MakeRun) -> None:
     text = page_of(make_run()).text
     assert "dpo heldout Empty 1 of 30" in text
@@ -251,6 +303,24 @@ def test_report_command_writes_elsewhere(make_run: MakeRun, tmp_path: Path) -> N
     assert done.stdout == "mine.html\n"
     assert (tmp_path / "mine.html").is_file()
     assert not run.report_path.exists()
+
+
+@pytest.mark.parametrize("name", ["plan.yaml", "samples/new.jsonl"])
+def test_report_command_overwrites_no_record_of_the_run(make_run: MakeRun, tmp_path: Path, name: str) -> None:
+    run = make_run()
+    path = run.path / name
+    before = path.read_bytes() if path.exists() else None
+    done = report_command(str(run.path), "-o", str(path), folder=tmp_path)
+    assert "UsageError: " in done.stderr  # one line at the command line proper, which is left out here
+    assert f"-o {path}: the run folder keeps its records there; choose another name, one that ends in .html" in done.stderr
+    assert (path.read_bytes() if path.exists() else None) == before
+    assert report_command(str(run.path), "-o", str(run.path / "second.html"), folder=tmp_path).returncode == 0
+
+
+def test_a_report_that_cannot_be_written_is_a_usage_error(make_run: MakeRun, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"harness report RUN -o FILE"):
+        write_report(make_run(), tmp_path / "file" / "report.html")
 
 
 @pytest.mark.parametrize(
