@@ -55,7 +55,8 @@ reward models that a stage builds on: where one fails, the stage and its descend
 run ends with status 3. These options are understood by every aligner, with these defaults unless its own table has another:
 """
 ARGUMENTS = """\
-Of `args`, the engine reads {arguments}; any other is an error. With `engine: trl` TRL gets them all.
+Of `args`, the engine reads {arguments}; any other is an error. Optimizers that need more than gradients (GaLore, APOLLO, LOMO, the
+schedule-free ones) are TRL's alone. With `engine: trl` TRL gets them all.
 """
 JUDGES = """\
 ## judges
