@@ -89,8 +89,8 @@ GATES = """\
 
 `require` lists requirements on the estimates of a run, and `requires` of a stage those on a reward model. A gate names one
 estimate by model and metric and, where several would match, by judge, suite and baseline; exactly one of `value`, `low` and
-`high`, the ends of its interval, is held against a bound such as `">= 0.65"`; shares are from 0 to 1. A run with a gate that fails ends with status
-3.
+`high`, the ends of its interval, is held against a bound such as `">= 0.65"`; shares are from 0 to 1. A run with a gate that
+fails ends with status 3.
 """
 
 

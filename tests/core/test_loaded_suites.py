@@ -122,6 +122,7 @@ def test_a_row_that_a_metric_objects_to_is_named_with_its_line(tmp_path: Path) -
             "mine.jsonl.gz: a compressed suite is not read; unpack",
         ),
     ],
+    ids=["lines", "table", "compressed"],
 )
 def test_a_suite_that_is_no_plain_utf8_is_named_with_what_to_do(
     tmp_path: Path, name: str, content: bytes, message: str
