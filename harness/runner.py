@@ -111,7 +111,7 @@ class Run:
 
     def _damage(self) -> StageError | None:
         """What to say instead of any error where a result of the store that was used cannot be read."""
-        damaged = self.store.damage()
+        damaged = self.store.altered()
         return StageError(f"{damaged}; the store is damaged there, --fresh computes it again") if damaged else None
 
     def _carry_out(self) -> int:

@@ -115,7 +115,7 @@ class Store:
         self.reused[folder] = about.get("files", {})
         return Result(folder, about, reused=True)
 
-    def damage(self) -> str | None:
+    def altered(self) -> str | None:
         """The first file among the results that were reused which is not as it was committed, in words; None if all are.
 
         Reads all of them: where something went wrong, and their sizes were right.

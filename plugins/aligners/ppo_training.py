@@ -29,7 +29,7 @@ from harness.engine.advantages import (
 )
 from harness.engine.chat import decode_answer, stop_ids, tokenize_prompts
 from harness.engine.checkpoints import load_checkpoint, save_checkpoint
-from harness.engine.critic import critic_from, head_values, load_value_head, save_value_head, value_head
+from harness.engine.critic import VALUE_HEAD, critic_from, head_values, load_value_head, save_value_head, value_head
 from harness.engine.generate import generate
 from harness.engine.likelihood import (
     AnswerBatch,
@@ -115,6 +115,8 @@ class PPOTraining:
         if self.shared:
             head = load_value_head(init.path, self.policy, self.compute.device, self.reward_key)
             self.critic_knows_scores = head is not None
+            if head is None and (init.path / VALUE_HEAD).exists():
+                context.note("init has a value head for another reward: a fresh one takes its place")
             self.critic: Any = head or value_head(self.policy, self.compute.device)
         else:
             self.critic_knows_scores = self.reward_model is not None

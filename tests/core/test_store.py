@@ -119,11 +119,11 @@ def test_content_that_sizes_do_not_show_is_found_when_it_is_looked_for(tmp_path:
     store = Store(tmp_path)
     path = store.produce({"a": 1}, build("one")).path
     (path / "result.txt").write_text("two")
-    assert store.damage() is None, "what was computed now is not looked into"
+    assert store.altered() is None, "what was computed now is not looked into"
     assert store.produce({"a": 1}, build("three")).reused
-    assert store.damage() == f"{path / 'result.txt'}: is not as it was written"
+    assert store.altered() == f"{path / 'result.txt'}: is not as it was written"
     (path / "result.txt").write_text("one")
-    assert store.damage() is None
+    assert store.altered() is None
 
 
 def test_a_command_that_only_reads_is_told_of_a_damaged_result(tmp_path: Path) -> None:

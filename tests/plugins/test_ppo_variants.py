@@ -117,6 +117,7 @@ def test_a_value_head_of_another_reward_is_not_taken_up(inputs, tmp_path):
     loop = training(other, tmp_path / "second", critic="shared")
     assert not loop.critic.weight.any()
     assert not loop.critic_knows_scores
+    assert loop.context.notes == ["init has a value head for another reward: a fresh one takes its place"]
 
 
 def test_a_value_head_that_does_not_fit_is_a_usage_error(inputs, tmp_path):
