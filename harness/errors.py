@@ -13,6 +13,8 @@ Anything else that reaches the command line is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -69,3 +71,13 @@ class Interrupted(HarnessError):
     """The user pressed Ctrl-C."""
 
     status = 130
+
+
+def out_of_space(error: BaseException | None) -> bool:
+    """Whether an error, or one that it followed on, is that of a full disk: libraries wrap it in their own, or only quote it."""
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

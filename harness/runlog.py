@@ -95,9 +95,11 @@ class RunLog:
         self._run |= {"status": status, "finished": now(), "seconds": round(time.monotonic() - self._started, 3)}
         if error is not None:
             self._run["error"] = error
-        self._save()
-        self.event("run_finish", status=status)
-        self._events.close()
+        try:
+            self._save()
+            self.event("run_finish", status=status)
+        finally:
+            self._events.close()
 
     def _save(self) -> None:
         steps = {"stages": self.stages, "evaluation": self._evaluation, "judges": self._judges}

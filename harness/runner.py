@@ -15,7 +15,7 @@ from .components import Aligner, Artifact, Compute
 from .compute import compute_warnings
 from .context import TRAIN_LOG, PeakMemory, RunningStage, read_train_log
 from .data import DataSets
-from .errors import GateError, HarnessError, Interrupted, StageError
+from .errors import GateError, HarnessError, Interrupted, StageError, out_of_space
 from .evaluation.evaluate import Evaluation
 from .evaluation.pairs import pair_estimates
 from .health import Monitor, independent_judges, rules_of
@@ -95,24 +95,30 @@ class Run:
             self.log.finish("interrupted")
             raise Interrupted("interrupted; run the same command again, and it goes on where it stopped") from None
         except Exception as error:
-            told = self._damage() or error
+            told = self._cause(error)
             try:
                 self._finish("failed", _in_words(told))
             except Exception as second:  # what ended the run is what has to go up
-                self.progress.say(f"no report: {_in_words(self._damage() or second)}")
+                self.progress.say(f"no report: {_in_words(self._cause(second))}")
             if told is error:
                 raise
             raise told from None
         try:
             self._finish({0: "done", GateError.status: "gated"}.get(status, "failed"))
-        except HarnessError as error:
-            raise self._damage() or error from None
+        except Exception as error:
+            told = self._cause(error)
+            if told is error:
+                raise
+            raise told from None
         return status
 
-    def _damage(self) -> StageError | None:
-        """What to say instead of any error where a result of the store that was used cannot be read."""
+    def _cause(self, error: Exception) -> Exception:
+        """What to tell of an error: that the disk is full or a result of the store damaged, where it comes of that; else itself."""
+        if out_of_space(error):
+            text = f"no space left for {self.folder.path}; free some, run the same command again, and it goes on where it stopped"
+            return error if isinstance(error, HarnessError) else StageError(text)
         damaged = self.store.altered()
-        return StageError(f"{damaged}; the store is damaged there, --fresh computes it again") if damaged else None
+        return StageError(f"{damaged}; the store is damaged there, --fresh computes it again") if damaged else error
 
     def _carry_out(self) -> int:
         for text in (*self.graph.warnings, *compute_warnings(self.compute)):
@@ -166,7 +172,7 @@ class Run:
             try:
                 self._stage(node)
             except Exception as error:
-                told = self._damage() or error
+                told = self._cause(error)
                 reason = _in_words(told)
                 self.failed[name] = reason
                 self.log.stage(name, status="failed", reason=reason, aligner=node.aligner.name)

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import StageError, UsageError
+from .errors import StageError, UsageError, out_of_space
 from .keys import canonical_json, digest
 from .records import write_json
 
@@ -161,12 +160,13 @@ class Store:
                 about = {"key": key, "identity": json.loads(canonical_json(identity)), **(build(work) or {})}
                 write_json(work.output / MARKER, {**about, "files": _files(work.output), "committed": time.time()})
                 self._commit(key, work.output)
-            except OSError as error:
-                if error.errno == errno.ENOSPC:
-                    raise StageError(
-                        f"no space left for {self.root}; free some, or choose another store with --store"
-                    ) from None
-                raise
+            except Exception as error:
+                if not out_of_space(error):
+                    raise
+                shutil.rmtree(work.output, ignore_errors=True)  # no later try reads it
+                raise StageError(
+                    f"no space left for {self.root}; free some, or choose another store with --store"
+                ) from None
             shutil.rmtree(partial, ignore_errors=True)
         return Result(self.folder(key), about, reused=False)
 

@@ -23,14 +23,18 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> None:
     temporary = folder / f".step-{step:08d}.{os.getpid()}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    with (temporary / "state.pt").open("wb") as file:
-        torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    (temporary / "checkpoint.json").write_text(json.dumps({"step": step, "sha256": _digest(temporary / "state.pt")}))
-    final = folder / f"step-{step:08d}"
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
+    try:
+        with (temporary / "state.pt").open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        (temporary / "checkpoint.json").write_text(json.dumps({"step": step, "sha256": _digest(temporary / "state.pt")}))
+        final = folder / f"step-{step:08d}"
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     for old in sorted(folder.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old)
 

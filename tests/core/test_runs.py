@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness import cli
+from harness.runlog import RunLog
 
 PLAN = """\
 name: unread
@@ -142,6 +143,44 @@ def test_a_bug_keeps_its_traceback_and_the_run_is_finished(monkeypatch: pytest.M
     assert (run["status"], run["error"]) == ("failed", "ValueError: a bug")
     assert (run["stages"]["sft"]["status"], run["stages"]["sft"]["reason"]) == ("failed", "ValueError: a bug")
     assert "ValueError: a bug" in (out / "report.html").read_text()
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+@pytest.mark.parametrize(
+    ("step", "says", "ends"),
+    [
+        ("harness.runner.write_model_card", "sft: failed: no space left for {store}; free some", "failed"),
+        ("harness.runner.Run._gates", "no space left for {run}; free some, run the same command again", "failed"),
+        ("harness.runlog.RunLog._save", "no space left for {run}; free some, run the same command again", "running"),
+    ],
+)
+def test_a_full_disk_is_named_wherever_it_shows(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    step: str,
+    says: str,
+    ends: str,
+) -> None:
+    pytest.importorskip("torch")
+
+    save = RunLog._save
+
+    def write(owner: Any, *_: Any) -> None:
+        if isinstance(owner, RunLog) and owner._run["status"] == "running":
+            save(owner)
+        else:
+            Path("/dev/full").write_text("one thing too many")
+
+    monkeypatch.setattr(step, write)
+    (tmp_path / "plan.yaml").write_text(MEASURED)
+    folders = {"run": tmp_path / "run", "store": tmp_path / "store"}
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", str(tmp_path / "plan.yaml"), "--out", str(folders["run"]), "--store", str(folders["store"])])
+    assert ended.value.code == 1
+    assert says.format(**folders) in capsys.readouterr().err
+    assert json.loads((folders["run"] / "run.json").read_text())["status"] == ends
 
 
 @pytest.fixture(scope="module")

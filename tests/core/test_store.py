@@ -45,6 +45,39 @@ def test_fresh_replaces_what_is_there(tmp_path: Path) -> None:
     assert (store.produce({"a": 1}, build("three")).path / "result.txt").read_text() == "two"
 
 
+def write_text(path: Path) -> None:
+    path.write_text("half")
+
+
+def write_weights(_: Path) -> None:
+    safetensors = pytest.importorskip("safetensors")
+    # What it says when it runs out of space; it replaces a file, so it cannot be had to write to one that is always full.
+    raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+def write_state(path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    with path.open("wb") as file:
+        torch.save({"weight": torch.zeros(3)}, file)
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+@pytest.mark.parametrize("write", [write_text, write_weights, write_state])
+def test_a_full_disk_is_named_and_nothing_half_written_stays(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    store = Store(tmp_path)
+
+    def fill(work: Workspace) -> None:
+        (work.output / "half").write_text("half")
+        (work.checkpoints / "step").write_text("3")
+        (work.output / "rest").symlink_to("/dev/full")
+        write(work.output / "rest")
+
+    with pytest.raises(StageError, match=f"no space left for {tmp_path}; free some, or choose another store with --store"):
+        store.produce({"a": 1}, fill)
+    assert [path.name for path in tmp_path.rglob("*") if path.name in ("half", "rest", "step")] == ["step"]
+
+
 def test_a_failure_commits_nothing_and_keeps_the_checkpoints(tmp_path: Path) -> None:
     store = Store(tmp_path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,18 @@ def test_what_an_interruption_leaves_is_not_a_checkpoint(tmp_path: Path) -> None
     (tmp_path / ".step-00000011.1.tmp").mkdir()
     (tmp_path / "step-00000012").mkdir()
     assert found(tmp_path) == (10, [10.0] * 4)
+
+
+def test_one_that_does_not_fit_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, 10)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path, 11)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000010"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "not JSON", "no digest"])
