@@ -13,9 +13,10 @@ Anything else that reaches the command line is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -81,3 +82,13 @@ def out_of_space(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def hint(name: object, known: Iterable[str]) -> str:
+    """What may be meant by an unknown name: the first that begins so, or the nearest; otherwise all, if they are few."""
+    known = [*known]
+    begun = [each for each in known if each.startswith(str(name))] if name else []
+    close = begun or difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    return f"; there are {', '.join(known)}" if known and len(known) <= 30 else ""

@@ -2,9 +2,63 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import hint
+
+Schedule = Literal[
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+    "reduce_lr_on_plateau",
+    "cosine_with_min_lr",
+    "cosine_warmup_with_min_lr",
+    "warmup_stable_decay",
+    "greedy",
+]
+"""transformers' SchedulerType."""
+
+Optimizer = Literal[
+    "adamw_torch",
+    "adamw_torch_fused",
+    "adamw_torch_xla",
+    "adamw_torch_npu_fused",
+    "adafactor",
+    "adamw_anyprecision",
+    "adamw_torch_4bit",
+    "adamw_torch_8bit",
+    "ademamix",
+    "sgd",
+    "adagrad",
+    "adamw_bnb_8bit",
+    "adamw_8bit",
+    "ademamix_8bit",
+    "lion_8bit",
+    "lion_32bit",
+    "paged_adamw_32bit",
+    "paged_adamw_8bit",
+    "paged_ademamix_32bit",
+    "paged_ademamix_8bit",
+    "paged_lion_32bit",
+    "paged_lion_8bit",
+    "rmsprop",
+    "rmsprop_bnb",
+    "rmsprop_bnb_8bit",
+    "rmsprop_bnb_32bit",
+    "grokadamw",
+    "stable_adamw",
+]
+"""transformers' OptimizerNames, but for those of UNDRIVEN_OPTIMIZERS."""
+
+UNDRIVEN_OPTIMIZERS = ("adalomo", "apollo", "galore", "lomo", "schedule_free")
+"""How the names of optimizers begin that project chosen layers, step within the backward pass, or have modes of their own."""
 
 
 class Options(BaseModel):
@@ -43,7 +97,7 @@ class AlignerConfig(Options):
     per_device_train_batch_size: int = Field(default=8, ge=1, description="rows at a time")
     gradient_accumulation_steps: int = Field(default=1, ge=1, description="batches per optimiser step")
     warmup_steps: float = Field(default=0.0, ge=0, description="a number of steps, or below 1 a share of them")
-    lr_scheduler_type: str = Field(default="linear", description="as transformers names it")
+    lr_scheduler_type: Schedule = Field(default="linear", description="`args.lr_scheduler_kwargs` has its options")
     weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
     max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm")
     max_length: int = Field(
@@ -85,7 +139,7 @@ class CheckpointingArguments(Options, strict=True):
 class EngineArguments(Options, strict=True):
     """The fields of TrainingArguments that `harness.engine` reads from `args`."""
 
-    optim: str = "adamw_torch_fused"
+    optim: Optimizer = "adamw_torch_fused"
     optim_args: str | None = None
     adam_beta1: float = Field(default=0.9, ge=0, lt=1)
     adam_beta2: float = Field(default=0.999, ge=0, lt=1)
@@ -107,9 +161,6 @@ class EngineArguments(Options, strict=True):
 ENGINE_ARGUMENTS = tuple(EngineArguments.model_fields)
 """The names of EngineArguments."""
 
-UNDRIVEN_OPTIMIZERS = ("adalomo", "apollo", "galore", "lomo", "schedule_free")
-"""How the names of optimizers begin that project chosen layers, step within the backward pass, or have modes of their own."""
-
 
 class TrainingConfig(AlignerConfig):
     """Options of an aligner that trains with `harness.engine`: it can train adapters, and reads ENGINE_ARGUMENTS."""
@@ -125,13 +176,19 @@ class TrainingConfig(AlignerConfig):
             raise ValueError(
                 f"args: {unread[0]} is not read here{trl}; of TrainingArguments {', '.join(ENGINE_ARGUMENTS)} are"
             )
+        if str(optim := self.args.get("optim")).startswith(UNDRIVEN_OPTIMIZERS):
+            raise ValueError(f"args: optim: {optim} is not driven here{trl}; take another, such as adafactor")
         try:
-            optim = EngineArguments.model_validate(self.args).optim
+            EngineArguments.model_validate(self.args)
         except ValidationError as error:
             raise ValueError(f"args: {'; '.join(map(_problem, error.errors()))}") from None
-        if optim.startswith(UNDRIVEN_OPTIMIZERS):
-            raise ValueError(f"args: optim: {optim} is not driven here{trl}; take another, such as adafactor")
         return self
+
+
+def no_such_value(error: Any) -> str:
+    """What pydantic's error says of a value that is none of those that an option can have."""
+    known = re.findall("'([^']*)'", error["ctx"]["expected"])
+    return f"there is no {error['input']!r}{hint(error['input'], known)}"
 
 
 def _problem(error: Any) -> str:
@@ -139,6 +196,8 @@ def _problem(error: Any) -> str:
     where = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
         return f"{where}: is not read here; {', '.join(CheckpointingArguments.model_fields)} are"
+    if error["type"] == "literal_error":
+        return f"{where}: {no_such_value(error)}"
     text = str(error["msg"]).removeprefix("Value error, ")
     return f"{where}: {text[0].lower()}{text[1:]}, not {error['input']!r}" if where else text
 

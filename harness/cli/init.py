@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import UsageError
-from ..plan.problems import hint
+from ..errors import UsageError, hint
 from .plans import packaged_plans
 
 

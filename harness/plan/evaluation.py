@@ -6,11 +6,11 @@ import importlib.resources
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import HarnessError
+from ..errors import HarnessError, hint
 from ..judges import ScoringJudge
 from ..suite_files import read_suite
 from .graph import Graph, JudgeNode, MetricNode, Slot, held_out
-from .problems import Problems, Where, hint
+from .problems import Problems, Where
 
 if TYPE_CHECKING:
     from ..metrics import Measure, Metric

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from .. import audit
+from ..errors import hint
 from ..judges import ScoringJudge
 from .model import split_bound
-from .problems import Problems, Where, hint
+from .problems import Problems, Where
 
 if TYPE_CHECKING:
     from ..metrics import Measure

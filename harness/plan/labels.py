@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
+from ..errors import UsageError, hint
 from ..records import Judgement, read_records
-from .problems import Problems, hint
+from .problems import Problems
 
 if TYPE_CHECKING:
     from .model import Evaluate

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PlanError, UsageError
-from .problems import hint
+from ..errors import PlanError, UsageError, hint
 from .yaml_text import Path_, read_yaml
 
 if TYPE_CHECKING:

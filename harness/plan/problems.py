@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+
+from ..errors import hint
+from ..options import no_such_value
 
 if TYPE_CHECKING:
     from ..errors import Problem
@@ -90,6 +92,8 @@ def _sentence(error: Mapping[str, Any], kind: type[BaseModel]) -> str:
     if error["type"] == "too_short":
         least, given = error["ctx"]["min_length"], error["ctx"]["actual_length"]
         return f"needs at least {least}, not {given}" if given else "is empty; name at least one"
+    if error["type"] == "literal_error" and isinstance(value, str):
+        return no_such_value(error)
     if error["type"] in {"dict_type", "model_type"}:
         if value is True and _has_defaults(_at(kind, error["loc"])):
             return f"expected a mapping, not True; write `{error['loc'][-1]}: {{}}` for the defaults"
@@ -125,12 +129,3 @@ def _models(kind: Any) -> Iterator[Any]:
         yield kind
     for each in getattr(kind, "__args__", ()):
         yield from _models(each)
-
-
-def hint(name: object, known: Iterable[str]) -> str:
-    """What may be meant by an unknown name: the nearest known one, or all of them if they are few."""
-    known = [*known]
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
-    if close:
-        return f'; did you mean "{close[0]}"?'
-    return f"; there are {', '.join(known)}" if known and len(known) <= 30 else ""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..errors import hint
 from .graph import BASE, DataNode, Slot
-from .problems import Problems, Where, hint
+from .problems import Problems, Where
 
 if TYPE_CHECKING:
     from .model import Plan

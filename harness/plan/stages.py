@@ -8,12 +8,13 @@ from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
+from ..errors import hint
 from ..judges import ScoringJudge
 from .evaluation import resolve_judge
 from .gates import Expected, check_gate
 from .graph import BASE, SCORING_JUDGE, JudgeNode, Slot, StageNode
 from .model import Gate, Plan
-from .problems import Problems, Where, hint
+from .problems import Problems, Where
 
 if TYPE_CHECKING:
     from ..plugins import Entry

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..errors import hint
 from .model import NAME
-from .problems import hint
 
 if TYPE_CHECKING:
     from ..errors import Problem
