@@ -8,13 +8,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,10 +166,26 @@ class Store:
                     raise
                 shutil.rmtree(work.output, ignore_errors=True)  # no later try reads it
                 raise StageError(
-                    f"no space left for {self.root}; free some, or choose another store with --store"
+                    f"no space left for {self.root}; free some, such as by `harness store gc`, or choose another with --store"
                 ) from None
             shutil.rmtree(partial, ignore_errors=True)
         return Result(self.folder(key), about, reused=False)
+
+    @contextlib.contextmanager
+    def held(self, key: str) -> Iterator[bool]:
+        """Keep runs from computing the result with this key; false where one is at it, and nothing is kept from it."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.root / "locks" / f"{key}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
 
     def _commit(self, key: str, output: Path) -> None:
         folder = self.folder(key)

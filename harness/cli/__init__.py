@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "Train, compare and report, as a plan says.",
     "schema": "Print the JSON Schema of the plan, for editors.",
     "score": "Score answers with a reward model.",
+    "store": "List what the store keeps; remove what no run uses.",
 }
 
 

@@ -73,7 +73,7 @@ def test_a_full_disk_is_named_and_nothing_half_written_stays(tmp_path: Path, wri
         (work.output / "rest").symlink_to("/dev/full")
         write(work.output / "rest")
 
-    with pytest.raises(StageError, match=f"no space left for {tmp_path}; free some, or choose another store with --store"):
+    with pytest.raises(StageError, match=f"no space left for {tmp_path}; free some, such as by `harness store gc`, or"):
         store.produce({"a": 1}, fill)
     assert [path.name for path in tmp_path.rglob("*") if path.name in ("half", "rest", "step")] == ["step"]
 
