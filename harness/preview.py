@@ -19,6 +19,7 @@ from .lock import stage_identity, stage_inputs
 from .models import base_identity, build_base_model
 from .plan import BASE, Graph
 from .plan.model import Evaluate
+from .progress import counted
 from .records import Preference, PromptRow
 from .store import Store
 
@@ -38,7 +39,8 @@ class Preview:
     def outline(self) -> Iterator[str]:
         """One line per stage: what fills its slots, and whether the store has it; then data and evaluation."""
         plan, compute = self.graph.plan, self.compute
-        yield f"{plan.name}: {len(self.graph.stages)} stages on {compute.device}, {compute.precision}, {compute.threads} threads"
+        stages, threads = counted(len(self.graph.stages), "stage"), counted(compute.threads, "thread")
+        yield f"{plan.name}: {stages} on {compute.device}, {compute.precision}, {threads}"
         cached = self.cached()
         width = max(map(len, self.graph.stages))
         for name, node in self.graph.stages.items():

@@ -12,7 +12,7 @@ import click
 
 from ..compute import resolve_compute
 from ..errors import UsageError
-from ..progress import Progress
+from ..progress import Progress, counted
 from ..rundir import RUNS, RunFolder
 from ..session import Session
 from .plans import load_plan, plan_arguments
@@ -56,8 +56,8 @@ def command(
     kept = Store(store, progress.say)
     kept.prepare()
     progress.say(
-        f"{graph.plan.name}: {_count(len(graph.stages), 'stage')} on {compute.device}, fp32 weights, "
-        f"{compute.precision} matrix products, {_count(compute.threads, 'thread')} → {folder.path}"
+        f"{graph.plan.name}: {counted(len(graph.stages), 'stage')} on {compute.device}, fp32 weights, "
+        f"{compute.precision} matrix products, {counted(compute.threads, 'thread')} → {folder.path}"
     )
     run = Run(
         graph=graph,
@@ -80,7 +80,3 @@ def command(
     else:
         click.echo(str(folder.report_path if folder.report_path.exists() else folder.path))
     return status
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

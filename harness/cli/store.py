@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
+from ..progress import counted
 from ..rundir import RUNS
 
 if TYPE_CHECKING:
@@ -116,8 +117,7 @@ def _table(items: Iterable[Item]) -> None:
 
 
 def _sum(items: Sequence[Item]) -> str:
-    noun = "item" if len(items) == 1 else "items"
-    return f"{len(items)} {noun}, {_bytes(sum(item.bytes for item in items))}"
+    return f"{counted(len(items), 'item')}, {_bytes(sum(item.bytes for item in items))}"
 
 
 def _bytes(count: float) -> str:

@@ -176,7 +176,7 @@ def _judgement(mine: Score, other: Score, lengths: dict[str, Any], temperature: 
         candidate=mine.model,
         baseline=other.model,
         preference=preference,
-        reason=mine.reason or other.reason,
+        reason=(mine.reason or other.reason) if preference is None else None,
         candidate_length=lengths[mine.model][mine.prompt_id],
         baseline_length=lengths[other.model][mine.prompt_id],
     )

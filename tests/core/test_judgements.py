@@ -100,18 +100,24 @@ def test_a_prompts_seed_depends_on_the_run_and_the_prompt_and_on_nothing_else() 
 
 def test_the_same_answer_has_one_score_whatever_rounding_did_to_it() -> None:
     mine = [score("new", "a", 1.0000001), score("new", "b", 1.0000001), score("new", "c", 1.0), score("new", "x", 3.0)]
-    others = [score("old", "c", None), score("old", "b", 1.0), score("old", "a", 1.0)]
+    others = [score("old", "c", None), score("old", "b", 1.0), score("old", "a", 1.0), score("old", "d", 2.0)]
+    mine.append(score("new", "d", None))
     answers = [
         sample("new", "a", "same"),
         sample("new", "b", "one"),
         sample("new", "c", "same"),
         sample("new", "x", "same"),
+        sample("new", "d", "same"),
     ]
-    theirs = [sample("old", "b", "other"), sample("old", "a", "same"), sample("old", "c", "same")]
+    theirs = [sample("old", "b", "other"), *(sample("old", prompt, "same") for prompt in "acd")]
     shared = share_scores(mine, others, answers, theirs)
-    assert [(each.prompt_id, each.score) for each in shared] == [("a", 1.0), ("b", 1.0000001), ("c", None), ("x", 3.0)]
-    made = judgements_from_scores(shared, others, {"new": dict.fromkeys("abc", 4), "old": dict.fromkeys("abc", 4)})
-    assert [each.preference for each in made] == [0.5, 1.0, None]
+    scores = {each.prompt_id: each.score for each in shared}
+    assert scores == {"a": 1.0, "b": 1.0000001, "c": None, "x": 3.0, "d": 2.0}
+    made = judgements_from_scores(shared, others, {"new": dict.fromkeys("abcd", 4), "old": dict.fromkeys("abcd", 4)})
+    assert [each.preference for each in made] == [0.5, 1.0, None, 0.5]
+    assert [each.reason for each in made] == [None, None, "the judge gave no score", None], (
+        "only what has no preference has a reason"
+    )
 
 
 class Noisy(ScoringJudge):
