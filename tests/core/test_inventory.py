@@ -63,8 +63,8 @@ def run(folder: Path, stages: dict[str, str], evaluation: dict[str, str], age: f
 
 @pytest.fixture
 def runs(tmp_path: Path, store: Store) -> Path:
-    run(tmp_path / "runs" / "a" / "2", {"mine": KEYS["sft"]}, {"samples/x/held": KEYS["samples"]}, 10)
-    run(tmp_path / "runs" / "a" / "1", {"old": KEYS["sft"]}, {}, 20)
+    run(tmp_path / "runs" / "a" / "new", {"mine": KEYS["sft"]}, {"samples/x/held": KEYS["samples"]}, 10)
+    run(tmp_path / "runs" / "a" / "old", {"its": KEYS["sft"]}, {}, 20)
     return tmp_path / "runs"
 
 
@@ -72,17 +72,17 @@ def test_every_item_has_its_size_its_name_and_its_runs_newest_first(store: Store
     items = inventory(store, run_folders([runs]))
     assert [item.what for item in items] == ["mine", "dpo", "unfinished", "samples/x/held"], "the largest is first"
     sft, dpo, unfinished, samples = items
-    assert (sft.key, sft.uses) == (KEYS["sft"], (runs / "a" / "2", runs / "a" / "1"))
+    assert (sft.key, sft.uses) == (KEYS["sft"], (runs / "a" / "new", runs / "a" / "old"))
     assert sft.bytes == sum(path.stat().st_size for path in sft.path.iterdir()) > SIZES["sft"]
     assert sft.changed == pytest.approx(time.time() - 2 * RECENT, abs=60)
     assert (dpo.what, dpo.uses) == ("dpo", ())
-    assert samples.uses == (runs / "a" / "2",)
+    assert samples.uses == (runs / "a" / "new",)
     assert (unfinished.bytes, unfinished.finished, unfinished.uses) == (500, False, ())
 
 
 def test_run_folders_are_found_below_a_folder_and_by_themselves(runs: Path) -> None:
-    for roots in ([runs], [runs / "a"], [runs / "a" / "1", runs / "a" / "2"], [runs, runs / "a" / "1"]):
-        assert [each.path.name for each in run_folders(roots)] == ["1", "2"]
+    for roots in ([runs], [runs / "a"], [runs / "a" / "new", runs / "a" / "old"], [runs, runs / "a" / "old"]):
+        assert [each.path.name for each in run_folders(roots)] == ["old", "new"]
     assert run_folders([runs / "none"]) == []
 
 
@@ -92,6 +92,15 @@ def test_only_what_is_old_and_of_no_use_can_go(store: Store, runs: Path) -> None
     assert [item.what for item in disposable(items, unfinished=True)] == ["dpo", "unfinished"]
     older(store.folder(KEYS["dpo"]), RECENT / 2)
     assert disposable(inventory(store, run_folders([runs]))) == []
+
+
+def test_unfinished_work_is_of_no_run_though_its_result_is(store: Store, runs: Path) -> None:
+    """As `--fresh` leaves it when it is interrupted: the old result stays, and what was to replace it is half done."""
+    partial = store.folder(KEYS["sft"]).with_name(f".{KEYS['sft']}.partial")
+    partial.mkdir()
+    older(partial, 2 * RECENT)
+    found = [item for item in inventory(store, run_folders([runs])) if item.key == KEYS["sft"]]
+    assert [(item.what, len(item.uses), item.finished) for item in found] == [("mine", 2, True), ("unfinished", 0, False)]
 
 
 def test_what_a_run_computes_is_not_removed(store: Store) -> None:

@@ -50,18 +50,18 @@ def write_text(path: Path) -> None:
 
 
 def write_weights(_: Path) -> None:
-    safetensors = pytest.importorskip("safetensors")
-    # What it says when it runs out of space; it replaces a file, so it cannot be had to write to one that is always full.
-    raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    # What safetensors says; it replaces a file, so it cannot be had to write to one that is always full.
+    raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
 
 
 def write_state(path: Path) -> None:
-    torch = pytest.importorskip("torch")
-    with path.open("wb") as file:
-        torch.save({"weight": torch.zeros(3)}, file)
+    try:
+        path.write_text("half")
+    except OSError:
+        # What torch.save says of a file that does not take all that it is given.
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")  # noqa: B904
 
 
-@pytest.mark.torch
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
 @pytest.mark.parametrize("write", [write_text, write_weights, write_state])
 def test_a_full_disk_is_named_and_nothing_half_written_stays(tmp_path: Path, write: Callable[[Path], None]) -> None:
