@@ -161,9 +161,8 @@ def test_a_rubric_rewards_ppo_and_its_calls_are_counted(tmp_path: Path) -> None:
 def test_a_plan_is_judged_by_a_model_behind_transformers_serve(plan: str, home: Path, tmp_path: Path) -> None:
     with transformers_serve(tmp_path, ["VERDICT: A"]) as (url, models):
         judge = f"{{judge: llm, model: {models['VERDICT: A']}, base_url: '{url}', max_tokens: 32, timeout: 300}}"
-        done = harness(
-            home, "run", plan, "--out", tmp_path / "run", "--set", f"evaluate.judges.local={judge}", timeout=2400
-        )
+        settings = ["--set", f"evaluate.judges.local={judge}", "--set", "evaluate.suites.heldout.limit=6"]
+        done = harness(home, "run", plan, "--out", tmp_path / "run", *settings, timeout=2400)
     assert done.returncode == 0, done.stderr
     run = RunFolder(tmp_path / "run")
     judgements = [each for (name, *_), group in run.judgements().items() if name == "local" for each in group]

@@ -37,20 +37,24 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return make_inputs(tmp_path_factory.mktemp("ppo"))
 
 
-def test_the_reward_rises(inputs, tmp_path):
-    context = run(inputs, tmp_path, **LEARNING, kl_coef=0.0)
-    scores = [values["score"] for _, values in sorted(context.logged.items())]
-    scaling = json.loads((context.output / "reward_scaling.json").read_text())
+@pytest.fixture(scope="module")
+def free(inputs: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A run without a penalty."""
+    return run(inputs, tmp_path_factory.mktemp("free"), **LEARNING, kl_coef=0.0)
+
+
+def test_the_reward_rises(free):
+    scores = [values["score"] for _, values in sorted(free.logged.items())]
+    scaling = json.loads((free.output / "reward_scaling.json").read_text())
     assert scaling["answers"] == LEARNING["rollout_batch_size"]
     assert scaling["mean"] == pytest.approx(scores[0], abs=1e-5)
     # A mean of 64 scores has a standard error of an eighth of their deviation.
     assert scores[-1] - scores[0] > scaling["deviation"]
-    assert context.logged[1]["kl"] == pytest.approx(0, abs=1e-5)
+    assert free.logged[1]["kl"] == pytest.approx(0, abs=1e-5)
 
 
-def test_a_large_penalty_keeps_the_policy_near_its_reference(inputs, tmp_path):
-    free, held = (run(inputs, tmp_path / name, **LEARNING, kl_coef=beta) for name, beta in (("free", 0.0), ("held", 1.0)))
-    last = LEARNING["max_steps"]
+def test_a_large_penalty_keeps_the_policy_near_its_reference(inputs, free, tmp_path):
+    held, last = run(inputs, tmp_path, **LEARNING, kl_coef=1.0), LEARNING["max_steps"]
     assert held.logged[last]["kl"] < 0.2 * free.logged[last]["kl"]
 
 
