@@ -92,20 +92,13 @@ def save_model(model: Model, tokenizer: Tokenizer, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def token_values(
-    model: Model,
-    input_ids: torch.Tensor,
-    attention_mask: torch.Tensor | None = None,
-    position_ids: torch.Tensor | None = None,
-) -> torch.Tensor:
+def token_values(model: Model, input_ids: torch.Tensor) -> torch.Tensor:
     """The scalar head at every position: (B, T) ids → (B, T) fp32 values.
 
-    Without a mask the batch must be padded on the right, where causal attention already hides the padding.
+    Rows are padded on the right, where causal attention hides the padding: no mask is needed, and an answer may well contain
+    the pad token.
     """
-    hidden = model.base_model(
-        input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
-    ).last_hidden_state
-    return scalars(model, hidden)
+    return scalars(model, model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state)
 
 
 def scalars(model: Model, hidden: torch.Tensor) -> torch.Tensor:
@@ -116,18 +109,6 @@ def scalars(model: Model, hidden: torch.Tensor) -> torch.Tensor:
     with torch.autocast(hidden.device.type, enabled=False):
         head = score_head(model)
         return cast("torch.Tensor", head(hidden.to(head.weight.dtype)).squeeze(-1).float())
-
-
-def last_token_score(model: Model, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """The scalar head at each row's last real token: (B, T) ids and 0/1 mask → (B,) fp32.
-
-    The mask says what is padding, on either side, and never the token ids: an answer may well contain the pad token.
-    """
-    positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
-    values = token_values(model, input_ids, attention_mask, positions)
-    steps = torch.arange(input_ids.shape[1], device=input_ids.device)
-    last = (steps * attention_mask.long()).argmax(-1, keepdim=True)
-    return values.gather(1, last).squeeze(1)
 
 
 def score_head(model: Model) -> torch.nn.Linear:
