@@ -68,15 +68,15 @@ def disposable(items: Iterable[Item], unfinished: bool = False) -> list[Item]:
 
 
 def remove(store: Store, item: Item) -> bool:
-    """Remove an item, at once for whoever looks; False for one that a run is computing."""
+    """Remove an item, at once for whoever looks; False for one that a run is computing, or has finished since."""
     with store.held(item.key) as held:
-        if held:
+        if there := held and item.path.exists():
             going = item.path.with_name(f".{item.key}.old")
             if item.path != going:
                 shutil.rmtree(going, ignore_errors=True)
                 item.path.rename(going)
             shutil.rmtree(going)
-    return held
+    return there
 
 
 def _used(run: RunFolder) -> list[tuple[str, str]]:

@@ -11,10 +11,10 @@ import click
 from ..components import Artifact, GenerateOptions
 from ..errors import UsageError
 from ..records import Message
-from ..rundir import RUNS, find_run
+from ..rundir import find_run
 from ..session import Session
 from ..store import check_result
-from .models import run_compute, run_models
+from .models import run_compute, run_models, store_option
 
 
 def _finite(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
@@ -38,9 +38,7 @@ def _finite(_context: click.Context, _parameter: click.Parameter, value: float) 
     help="0 takes the likeliest token.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-@click.option(
-    "--store", type=click.Path(path_type=Path), default=RUNS / ".store", show_default=True, help="Where results are kept."
-)
+@store_option
 @click.pass_obj
 def command(
     session: Session,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..compute import compute_warnings
-from ..rundir import RUNS
+from .models import store_option
 from .plans import load_plan, plan_arguments
 
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 @click.command("check", short_help="Validate a plan; print its stages and what is in the store.")
 @plan_arguments
-@click.option(
-    "--store", type=click.Path(path_type=Path), default=RUNS / ".store", show_default=True, help="Where results are kept."
-)
+@store_option
 @click.option("--example", is_flag=True, help="Show one tokenized training example per stage, with its loss mask.")
 @click.pass_obj
 def command(session: Session, plan: str, settings: Sequence[str], store: Path, example: bool) -> None:

@@ -1,4 +1,4 @@
-"""How commands find the models of a run, or a model folder."""
+"""How commands find the store, the models of a run, or a model folder."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
+
 from ..components import Compute
 from ..errors import UsageError
 from ..rundir import RUNS, RunFolder
 from ..store import MARKER, Store
+
+store_option = click.option(
+    "--store", type=click.Path(path_type=Path), default=RUNS / ".store", show_default=True, help="Where results are kept."
+)
 
 
 def run_models(run: RunFolder, store: Path, kind: str) -> dict[str, Path]:

@@ -15,15 +15,14 @@ from ..errors import UsageError
 from ..progress import Progress, counted
 from ..rundir import RUNS, RunFolder
 from ..session import Session
+from .models import store_option
 from .plans import load_plan, plan_arguments
 
 
 @click.command("run", short_help="Train, compare and report, as a plan says.")
 @plan_arguments
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder. Default: runs/NAME/TIMESTAMP.")
-@click.option(
-    "--store", type=click.Path(path_type=Path), default=RUNS / ".store", show_default=True, help="Where results are kept."
-)
+@store_option
 @click.option("--only", multiple=True, metavar="STAGE", help="Train this stage and what it builds on; may be repeated.")
 @click.option("--fresh", is_flag=True, help="Compute everything again, whatever the store has.")
 @click.option("--json", "as_json", is_flag=True, help="Print run folder, status and estimates as one JSON document.")

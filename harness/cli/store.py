@@ -13,6 +13,7 @@ import click
 from ..errors import UsageError
 from ..progress import counted
 from ..rundir import RUNS
+from .models import store_option
 
 if TYPE_CHECKING:
     from ..inventory import Item
@@ -22,17 +23,15 @@ if TYPE_CHECKING:
 
 def _places(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say where the store and the runs are."""
-    path = click.Path(path_type=Path)
-    store = click.option("--store", type=path, default=RUNS / ".store", show_default=True, help="Where results are kept.")
     runs = click.option(
         "--runs",
-        type=path,
+        type=click.Path(path_type=Path),
         multiple=True,
         default=(RUNS,),
         show_default=True,
         help="A folder of run folders, or one of them, such as one given with --out; may be repeated.",
     )
-    return store(runs(function))
+    return store_option(runs(function))
 
 
 @click.group("store", short_help="List what the store keeps; remove what no run uses.", invoke_without_command=True)

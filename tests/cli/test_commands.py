@@ -142,6 +142,14 @@ def test_check_only_reads_the_store(command: Callable[..., Any], plan_text: str)
     assert "[to train]" in outcome.out
 
 
+def test_check_speaks_of_one_stage_in_the_singular(command: Callable[..., Any]) -> None:
+    Path("plan.yaml").write_text(
+        "name: one\nbase: {type: tiny}\ndevice: cpu\nprecision: fp32\nthreads: 1\ndata: {toy: {source: toy, pairs: 100}}\n"
+        "stages: {sft: {aligner: sft, init: base, data: toy}}\n"
+    )
+    assert command("check", "plan.yaml").out.startswith("one: 1 stage on cpu, fp32, 1 thread\n")
+
+
 def test_init_writes_a_plan_that_checks(command: Callable[..., Any]) -> None:
     outcome = command("init", "-o", "mine.yaml")
     assert (outcome.status, outcome.out) == (0, "mine.yaml\n")

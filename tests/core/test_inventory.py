@@ -137,6 +137,13 @@ def test_what_goes_while_it_is_looked_at_is_left_out(store: Store, monkeypatch: 
     assert inventory(store, []) == before
 
 
+def test_work_that_was_finished_since_is_let_be(store: Store) -> None:
+    left = next(item for item in inventory(store, []) if not item.finished)
+    store.produce({"what": "stage", "component": {"name": "ppo"}}, lambda _: None)
+    assert not remove(store, left)
+    assert store.get(left.key)
+
+
 def test_a_damaged_result_is_named_so(store: Store) -> None:
     (store.folder(KEYS["dpo"]) / "artifact.json").write_text("{")
     assert {item.what for item in inventory(store, [])} == {"sft", "damaged", "unfinished", "samples/dpo/held"}
