@@ -67,6 +67,8 @@ def list_items(store: Path, runs: Sequence[Path], as_json: bool) -> None:
 def collect(store: Path, runs: Sequence[Path], unfinished: bool, dry_run: bool) -> None:
     """Remove the results that no run folder uses.
 
+    Name the folders of all runs that share the store with --runs: what a run elsewhere uses is not known, and goes.
+
     A result that goes is computed again by the plan that needs it. What judges replied is bought once, and never removed; what
     is younger than an hour stays, for it may belong to a run that is going on.
     """

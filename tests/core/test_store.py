@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import StageError, UsageError
+from harness.errors import StageError, UsageError, out_of_space
 from harness.keys import canonical_json, digest
 from harness.store import MARKER, Store, Workspace, check_result
 
@@ -43,6 +44,11 @@ def test_fresh_replaces_what_is_there(tmp_path: Path) -> None:
     store.produce({"a": 1}, build("one"))
     assert (store.produce({"a": 1}, build("two"), fresh=True).path / "result.txt").read_text() == "two"
     assert (store.produce({"a": 1}, build("three")).path / "result.txt").read_text() == "two"
+
+
+@pytest.mark.parametrize(("number", "full"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False)])
+def test_a_quota_is_a_full_disk_and_a_closed_folder_is_none(number: int, full: bool) -> None:
+    assert out_of_space(OSError(number, "what the system says")) is full
 
 
 def write_text(path: Path) -> None:
