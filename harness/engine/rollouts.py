@@ -16,9 +16,9 @@ from .likelihood import TokenSequence
 class Rollout:
     """B answers of at most R tokens, and what was known of them when they were sampled.
 
-    scores (B,) as they were given, of those that are scored (B,) bool; stopped (B,) bool; mask (B, R) bool, padding on the
-    right; logprobs, ref_logprobs and values (B, R), 0 where the mask is false. The value at an answer's token is that of the
-    state before it, as the critic gives it.
+    scores (B,) as they were given, and their mean where scored (B,) bool is false; stopped (B,) bool; mask (B, R) bool, padding
+    on the right; logprobs, ref_logprobs and values (B, R), 0 where the mask is false. The value at an answer's token is that
+    of the state before it, as the critic gives it.
     """
 
     sequences: Sequence[TokenSequence]

@@ -27,7 +27,7 @@ from harness.engine.advantages import (
     masked_whiten,
     token_rewards,
 )
-from harness.engine.chat import decode_answer, stop_ids, tokenize_prompts
+from harness.engine.chat import stop_ids, tokenize_prompts
 from harness.engine.checkpoints import load_checkpoint, save_checkpoint
 from harness.engine.critic import VALUE_HEAD, critic_from, head_values, load_value_head, save_value_head, value_head
 from harness.engine.generate import generate
@@ -54,7 +54,6 @@ from harness.engine.models import (
     autocast_cache,
     keep_freed_memory,
     load_policy,
-    load_reward_model,
     save_model,
     token_values,
     use_threads,
@@ -62,10 +61,10 @@ from harness.engine.models import (
 from harness.engine.objectives import KLController, entropies, k1, k3, policy_terms, value_terms
 from harness.engine.optimization import advance, make_optimizer, make_scheduler
 from harness.engine.rollouts import RewardScaling, Rollout, Targets, answer_mask, distinct_bigrams, repeated_answers
-from harness.engine.score import score_sequences
 from harness.engine.training import RowOrder, apply_arguments, derived_seed, micro_batches
 from harness.engine.trajectory import Trajectory
 
+from .ppo_rewards import JudgeReward, ModelReward
 from .rows import usable_length
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def summary(iterations: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 class PPOTraining:
-    """Owns the models (policy, reference, reward model, critic) and the two optimizers of one PPO stage.
+    """Owns the models (policy, reference, critic), the reward and the two optimizers of one PPO stage.
 
     With LoRA the reference is the policy without its adapters; with a shared critic `critic` is a value head on the policy.
     `critic_knows_scores` where the critic begins as the reward model, or as the head of an earlier stage: it then foretells
@@ -108,19 +107,25 @@ class PPOTraining:
         keep_freed_memory()
         self.policy, self.tokenizer = load_policy(init.path, self.compute, disable_dropout=True)
         self.reference = None if config.lora else load_policy(init.path, self.compute, disable_dropout=True)[0]
-        self.scorer = reward if isinstance(reward, harness.Scorer) else None
-        self.reward_model = None if isinstance(reward, harness.Scorer) else self._open(reward)
-        self.reward_key = json.dumps(reward.identity, sort_keys=True) if isinstance(reward, harness.Scorer) else reward.key
+        self.pad_id: int = self.tokenizer.pad_token_id
+        self.stop = stop_ids(self.tokenizer, self.policy)
+        self.reward = (
+            JudgeReward(reward, self.tokenizer, self.stop, context)
+            if isinstance(reward, harness.Scorer)
+            else ModelReward(reward, self.policy, self.tokenizer, context)
+        )
         self.shared = config.critic == "shared"
         if self.shared:
-            head = load_value_head(init.path, self.policy, self.compute.device, self.reward_key)
+            head = load_value_head(init.path, self.policy, self.compute.device, self.reward.key)
             self.critic_knows_scores = head is not None
             if head is None and (init.path / VALUE_HEAD).exists():
                 context.note("init has a value head for another reward: a fresh one takes its place")
             self.critic: Any = head or value_head(self.policy, self.compute.device)
         else:
-            self.critic_knows_scores = self.reward_model is not None
-            self.critic = critic_from(init.path, self.compute) if self.reward_model is None else self._open(reward)
+            self.critic_knows_scores = isinstance(self.reward, ModelReward)
+            self.critic = (
+                self.reward.open() if isinstance(self.reward, ModelReward) else critic_from(init.path, self.compute)
+            )
         if config.lora:
             add_lora(self.policy, config.lora, derived_seed(context.seed, "policy"))
             if not self.shared:
@@ -128,8 +133,6 @@ class PPOTraining:
         self.learned = [self.policy] if self.shared else [self.policy, self.critic]
         for model in self.learned:
             apply_arguments(model, config.args)
-        self.pad_id: int = self.tokenizer.pad_token_id
-        self.stop = stop_ids(self.tokenizer, self.policy)
         # In fp32 the sampler's log-probabilities are those of the update's pass, to rounding. In bf16 they are not: a pass
         # with a cache rounds elsewhere, and the first ratio would be off by a per cent. A shared critic needs the pass anyway.
         self.sampler_knows = self.compute.precision == "fp32" and not self.shared
@@ -204,11 +207,12 @@ class PPOTraining:
         else:
             both = map_answers(self._logprobs_and_values, self.policy, sequences, self.compute, pad_id=self.pad_id)
             logprobs, values = self._rows(both).unbind(-1)
-        scores, scored = self._scores(places, sequences)
         device = self.compute.device
+        scores = self.reward.score([self.rows[place] for place in places], sequences).to(device)
+        scored = ~scores.isnan()
         rollout = Rollout(
             sequences=sequences,
-            scores=scores,
+            scores=torch.where(scored, scores, scores.nanmean()),
             scored=scored,
             stopped=torch.tensor([answer.finish == "stop" for answer in answers], device=device),
             mask=answer_mask(list(map(len, ids)), device),
@@ -217,7 +221,9 @@ class PPOTraining:
             values=values,
         )
         described = {"distinct_2": distinct_bigrams(ids), "repeated_answers": repeated_answers(ids)}
-        return rollout, described | ({"unscored": float((~scored).float().mean())} if self.scorer else {})
+        if isinstance(self.reward, JudgeReward):
+            described["unscored"] = float((~scored).float().mean())
+        return rollout, described
 
     def estimate(self, rollout: Rollout) -> tuple[Targets, dict[str, float]]:
         """Rewards and advantages of a rollout, and what it says of the policy. Moves an adaptive β afterwards.
@@ -359,48 +365,14 @@ class PPOTraining:
         logits, values = self._forward(batch)
         return torch.stack([chosen_logprobs(logits / self.config.temperature, batch.answer_ids), values], dim=-1)
 
-    def _scores(self, places: Sequence[int], sequences: Sequence[TokenSequence]) -> tuple[torch.Tensor, torch.Tensor]:
-        """One score per answer, (B,), and which are scored, (B,) bool: a judge may leave some out.
-
-        Those get the mean of the others. Raises StageError if no answer has a score, or one has a score that is no number.
-        """
-        device = self.compute.device
-        if self.scorer is None:
-            whole = [[*sequence.prompt_ids, *sequence.answer_ids] for sequence in sequences]
-            scores = score_sequences(self.reward_model, whole, self.compute, pad_id=self.pad_id)
-            if not scores.isfinite().all():
-                raise harness.StageError(
-                    f"stage {self.context.name!r}: its reward model gives an answer the score "
-                    f"{float(scores[~scores.isfinite()][0])}; train it again with a lower learning_rate"
-                )
-            return scores.to(device), torch.ones_like(scores, dtype=torch.bool, device=device)
-        texts = [decode_answer(self.tokenizer, sequence.answer_ids, self.stop) for sequence in sequences]
-        given = self.scorer.score([self.rows[place].prompt for place in places], texts, self.compute)
-        known = [score for score in given if score is not None]
-        if not known:
-            raise harness.StageError(f"stage {self.context.name!r}: {self.scorer.name} scored none of {len(given)} answers")
-        mean = math.fsum(known) / len(known)
-        scores = torch.tensor([mean if score is None else score for score in given], dtype=torch.float32, device=device)
-        return scores, torch.tensor([score is not None for score in given], device=device)
-
     def _rows(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
         """What each answer's tokens have, (R_i, ...), as one tensor (B, R, ...) with zeros beyond an answer's end."""
         return pad_sequence(list(parts), batch_first=True).to(self.compute.device)
 
     # --- data and models --------------------------------------------------------------------------------------------------
 
-    def _open(self, reward: Any) -> Any:
-        model, tokenizer = load_reward_model(reward.path, self.compute, disable_dropout=True)
-        sizes = [len(each.get_input_embeddings().weight) for each in (self.policy, model)]
-        vocabularies = [(each.get_vocab(), stop_ids(each)) for each in (self.tokenizer, tokenizer)]
-        if vocabularies[0] != vocabularies[1] or sizes[0] != sizes[1]:
-            raise harness.StageError(
-                f"stage {self.context.name!r}: init and reward have different vocabularies; train both from one base"
-            )
-        return model
-
     def _tokenize(self, data: harness.Dataset) -> tuple[list[harness.PromptRow], list[list[int]]]:
-        models = [model for model in (self.policy, self.reward_model) if model is not None]
+        models = [self.policy, self.reward.model] if isinstance(self.reward, ModelReward) else [self.policy]
         max_length, response_length = usable_length(self.config, self.context, *models), self.config.response_length
         encoded, counts = tokenize_prompts(data.rows, self.tokenizer, max_length, response_length)
         kept = [(row, ids) for row, ids in zip(data.rows, encoded, strict=True) if ids is not None]
@@ -424,7 +396,7 @@ class PPOTraining:
         assert self.scaling is not None, "there is a step, and its rollout was scaled"
         if self.shared:
             unit = () if self.critic_knows_scores else (self.scaling.mean, self.scaling.deviation)
-            save_value_head(self.critic, output, self.reward_key, *unit)
+            save_value_head(self.critic, output, self.reward.key, *unit)
         text = json.dumps(asdict(self.scaling), indent=1) + "\n"
         (output / "reward_scaling.json").write_text(text, encoding="utf-8")
 

@@ -15,7 +15,7 @@ import pytest
 
 PACKAGES = ("harness", "harness_plugins", "harness_reports", "harness_benchmarks")
 HEAVY = {"torch", "scipy", "transformers", "trl", "matplotlib", "datasets", "tokenizers", "peft", "accelerate", "openai"}
-NEEDS_TORCH = {"harness_plugins.aligners.ppo_training"}
+NEEDS_TORCH = {"harness_plugins.aligners.ppo_rewards", "harness_plugins.aligners.ppo_training"}
 """Outside the engine, the only modules that import torch at their top: what a stage imports when it runs."""
 IMPORT = """
 import importlib, json, sys

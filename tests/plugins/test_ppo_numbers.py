@@ -84,7 +84,7 @@ def test_scores_and_values_are_those_of_a_plain_pass_over_prompt_and_cut_answer(
     for row, sequence in enumerate(rollout.sequences):
         whole = torch.tensor([[*sequence.prompt_ids, *sequence.answer_ids]])
         with torch.no_grad():
-            score = loop.reward_model.score(loop.reward_model.model(whole).last_hidden_state)[0, -1, 0]
+            score = loop.reward.model.score(loop.reward.model.model(whole).last_hidden_state)[0, -1, 0]
             values = loop.critic.score(loop.critic.model(whole).last_hidden_state)[0, :, 0]
         start = len(sequence.prompt_ids) - 1
         assert float(rollout.scores[row]) == pytest.approx(float(score), abs=1e-5)
@@ -98,13 +98,13 @@ def test_an_answer_does_not_depend_on_the_prompts_beside_it(inputs, tmp_path):
     together, _ = loop.sample(1)
     scores, values, logprobs = [], [], []
     assert len({len(sequence.prompt_ids) for sequence in together.sequences}) > 2
-    for row, sequence in enumerate(together.sequences):
+    for sequence in together.sequences:
         batch = collate([sequence], loop.pad_id, "cpu")
         with torch.no_grad():
             logits, value = loop._forward(batch)
         values.append(value)
         logprobs.append(logits.log_softmax(-1).gather(1, batch.answer_ids.unsqueeze(1)).squeeze(1))
-        scores.append(loop._scores([row], [sequence])[0])
+        scores.append(loop.reward.score([], [sequence]))
     assert torch.allclose(torch.cat(scores), together.scores, atol=1e-5)
     assert torch.allclose(torch.cat(values), together.values[together.mask], atol=1e-5)
     assert torch.allclose(torch.cat(logprobs), together.logprobs[together.mask], atol=1e-5)
@@ -135,7 +135,7 @@ def test_dropout_is_off_in_all_models(inputs, tmp_path):
         inputs = changed(inputs, slot, tmp_path / slot, "config.json", attention_dropout=0.5)
     loop = training(inputs, tmp_path)
     ids = torch.tensor([[3, 20, 30, 40, 50, 60]])
-    for model in (loop.policy, loop.reference, loop.reward_model, loop.critic):
+    for model in (loop.policy, loop.reference, loop.reward.model, loop.critic):
         assert not model.training
         model.train()
         first, second = (model.base_model(input_ids=ids).last_hidden_state for _ in range(2))

@@ -141,11 +141,11 @@ def test_a_value_head_is_as_wide_as_what_the_output_layer_reads():
 
 def test_a_separate_critic_starts_as_the_reward_model_and_leaves_it_alone(inputs, tmp_path):
     loop = training(inputs, tmp_path)
-    before = [parameter.clone() for parameter in loop.reward_model.parameters()]
+    before = [parameter.clone() for parameter in loop.reward.model.parameters()]
     assert all(torch.equal(a, b) for a, b in zip(before, loop.critic.parameters(), strict=True))
     rollout, _ = loop.sample(1)
     loop.update(1, rollout, loop.estimate(rollout)[0])
-    assert all(torch.equal(a, b) for a, b in zip(before, loop.reward_model.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, loop.reward.model.parameters(), strict=True))
     assert not torch.equal(before[0], next(loop.critic.parameters()))
 
 
@@ -178,7 +178,9 @@ def test_the_judges_score_rises(inputs, tmp_path, critic):
 
 
 def test_answers_without_a_score_get_the_mean_of_the_others(inputs, tmp_path):
-    half = Longest(lambda answers: [None if row % 2 else float(row) for row in range(len(answers))])
+    half = Longest(
+        lambda answers: [None if row % 2 else row for row in range(len(answers))]
+    )  # whole numbers, as judges may
     rollout, described = training(judged(inputs, half), tmp_path).sample(1)
     assert rollout.scores.tolist() == [0.0, 3.0, 2.0, 3.0, 4.0, 3.0, 6.0, 3.0]  # (0 + 2 + 4 + 6) / 4 = 3
     assert described["unscored"] == 0.5
@@ -195,7 +197,7 @@ def test_answers_without_a_score_do_not_change_the_scale_of_the_others(inputs, t
 def test_a_reward_model_that_gives_no_number_is_named(inputs, tmp_path):
     loop = training(inputs, tmp_path)
     with torch.no_grad():
-        score_head(loop.reward_model).weight.fill_(float("nan"))
+        score_head(loop.reward.model).weight.fill_(float("nan"))
     with pytest.raises(harness.StageError, match="its reward model gives an answer the score nan"):
         loop.sample(1)
 
