@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -24,6 +25,51 @@ Schedule = Literal[
     "greedy",
 ]
 """transformers' SchedulerType."""
+
+SCHEDULE_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "linear": (),
+    "cosine": ("num_cycles",),
+    "cosine_with_restarts": ("num_cycles",),
+    "polynomial": ("lr_end", "power"),
+    "constant": (),
+    "constant_with_warmup": (),
+    "inverse_sqrt": ("timescale",),
+    "reduce_lr_on_plateau": ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps"),
+    "cosine_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate"),
+    "cosine_warmup_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate", "warmup_lr_rate"),
+    "warmup_stable_decay": (
+        "num_decay_steps",
+        "num_stable_steps",
+        "warmup_type",
+        "decay_type",
+        "min_lr_ratio",
+        "num_cycles",
+    ),
+    "greedy": (
+        "mode",
+        "factor",
+        "patience",
+        "threshold",
+        "threshold_mode",
+        "cooldown",
+        "warmup",
+        "min_lr",
+        "max_lr",
+        "eps",
+        "verbose",
+        "smooth",
+        "window_size",
+        "reset_start",
+    ),
+}
+"""What `lr_scheduler_kwargs` may hold for each schedule."""
+
+NEEDED_SCHEDULE_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "cosine_with_min_lr": ("min_lr", "min_lr_rate"),
+    "cosine_warmup_with_min_lr": ("min_lr", "min_lr_rate"),
+    "warmup_stable_decay": ("num_decay_steps",),
+}
+"""Of which a schedule needs one, and takes no second."""
 
 Optimizer = Literal[
     "adamw_torch",
@@ -182,7 +228,19 @@ class TrainingConfig(AlignerConfig):
             EngineArguments.model_validate(self.args)
         except ValidationError as error:
             raise ValueError(f"args: {'; '.join(map(_problem, error.errors()))}") from None
+        self._check_schedule()
         return self
+
+    def _check_schedule(self) -> None:
+        schedule, given = self.lr_scheduler_type, self.args.get("lr_scheduler_kwargs") or {}
+        known = SCHEDULE_OPTIONS[schedule]
+        if unknown := [name for name in given if name not in known]:
+            said = hint(unknown[0], known) if known else "; it has none"
+            raise ValueError(f"args: lr_scheduler_kwargs: {schedule} has no {unknown[0]!r}{said}")
+        needed = NEEDED_SCHEDULE_OPTIONS.get(schedule, ())
+        if needed and len([name for name in needed if given.get(name) is not None]) != 1:
+            what = f"either {' or '.join(needed)}" if len(needed) > 1 else needed[0]
+            raise ValueError(f"lr_scheduler_type: {schedule} needs {what} in args.lr_scheduler_kwargs")
 
 
 def no_such_value(error: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -12,7 +13,9 @@ from pydantic import ValidationError
 torch = pytest.importorskip("torch")
 import small  # noqa: E402
 from small import PAD, VOCABULARY, Recorder  # noqa: E402
+from torch.optim.lr_scheduler import ReduceLROnPlateau  # noqa: E402
 from transformers import CohereConfig, CohereForCausalLM, GptOssConfig, GptOssForCausalLM, Trainer  # noqa: E402
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION, GreedyLR  # noqa: E402
 from transformers.trainer_utils import SchedulerType  # noqa: E402
 from transformers.training_args import OptimizerNames  # noqa: E402
 
@@ -20,7 +23,7 @@ import harness  # noqa: E402
 from harness.engine.learning import AnswerLikelihood  # noqa: E402
 from harness.engine.optimization import make_optimizer, make_scheduler  # noqa: E402
 from harness.engine.training import apply_arguments, train  # noqa: E402
-from harness.options import UNDRIVEN_OPTIMIZERS, Optimizer, Schedule  # noqa: E402
+from harness.options import SCHEDULE_OPTIONS, UNDRIVEN_OPTIMIZERS, Optimizer, Schedule  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -216,12 +219,52 @@ def test_every_schedule_of_transformers_runs(tmp_path: Path, name: str) -> None:
     assert min(rates) >= 0
 
 
-@pytest.mark.parametrize("name", NEED_ARGUMENTS)
-def test_a_schedule_without_what_it_needs_is_one_clear_error(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        (
+            "cosine_with_min_lr",
+            {},
+            "lr_scheduler_type: cosine_with_min_lr needs either min_lr or min_lr_rate in args.lr_sched",
+        ),
+        ("cosine_warmup_with_min_lr", {"min_lr": None}, "cosine_warmup_with_min_lr needs either min_lr or min_lr_rate in"),
+        (
+            "cosine_with_min_lr",
+            {"min_lr": 1e-3, "min_lr_rate": 0.1},
+            "cosine_with_min_lr needs either min_lr or min_lr_rate",
+        ),
+        (
+            "warmup_stable_decay",
+            {"decay_type": "linear"},
+            "warmup_stable_decay needs num_decay_steps in args.lr_scheduler_kw",
+        ),
+        ("polynomial", {"lr_edn": 0.0}, "args: lr_scheduler_kwargs: polynomial has no 'lr_edn'; did you mean \"lr_end\"?"),
+        ("constant", {"num_cycles": 1}, "args: lr_scheduler_kwargs: constant has no 'num_cycles'; it has none"),
+    ],
+)
+def test_options_of_a_schedule_are_checked_with_the_plan(name: str, given: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        options(lr_scheduler_type=name, args={"lr_scheduler_kwargs": given})
+    assert told in str(caught.value)
+
+
+def test_a_value_that_a_schedule_does_not_take_is_one_clear_error() -> None:
     model, _ = small.line()
-    config = options(lr_scheduler_type=name)
-    with pytest.raises(harness.StageError, match=f"lr_scheduler_type '{name}': "):
+    config = options(
+        lr_scheduler_type="warmup_stable_decay",
+        args={"lr_scheduler_kwargs": {"num_decay_steps": 2, "decay_type": "cliff"}},
+    )
+    with pytest.raises(harness.StageError, match="lr_scheduler_type 'warmup_stable_decay': Unknown decay type: cliff"):
         make_scheduler(make_optimizer(model, config), config, 6)
+
+
+def test_the_options_of_schedules_are_those_of_transformers() -> None:
+    given = {"self", "optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
+    behind = {"reduce_lr_on_plateau": ReduceLROnPlateau, "greedy": GreedyLR}  # what their functions pass **kwargs to
+    for kind, function in TYPE_TO_SCHEDULER_FUNCTION.items():
+        names = inspect.signature(behind.get(kind.value, function)).parameters
+        assert set(SCHEDULE_OPTIONS[kind.value]) == set(names) - given, kind
+    assert SCHEDULE_OPTIONS.keys() == {kind.value for kind in TYPE_TO_SCHEDULER_FUNCTION}
 
 
 @pytest.mark.parametrize("warmup", [0.25, 2])
