@@ -214,6 +214,20 @@ class TrainingConfig(AlignerConfig):
     lora: LoraOptions | None = Field(default=None, description="train low-rank adapters; {} for the defaults")
 
     @model_validator(mode="after")
+    def _schedule(self) -> TrainingConfig:
+        schedule, given = self.lr_scheduler_type, self.args.get("lr_scheduler_kwargs") or {}
+        if not isinstance(given, dict):
+            return self
+        known, needed = SCHEDULE_OPTIONS[schedule], NEEDED_SCHEDULE_OPTIONS.get(schedule, ())
+        if unknown := [name for name in given if name not in known]:
+            said = hint(unknown[0], known) if known else "; it has none"
+            raise ValueError(f"args: lr_scheduler_kwargs: {schedule} has no {unknown[0]!r}{said}")
+        if needed and len([name for name in needed if given.get(name) is not None]) != 1:
+            what = f"either {' or '.join(needed)}" if len(needed) > 1 else needed[0]
+            raise ValueError(f"lr_scheduler_type: {schedule} needs {what} in args.lr_scheduler_kwargs")
+        return self
+
+    @model_validator(mode="after")
     def _arguments(self) -> TrainingConfig:
         if getattr(self, "engine", "harness") != "harness":
             return self
@@ -228,19 +242,7 @@ class TrainingConfig(AlignerConfig):
             EngineArguments.model_validate(self.args)
         except ValidationError as error:
             raise ValueError(f"args: {'; '.join(map(_problem, error.errors()))}") from None
-        self._check_schedule()
         return self
-
-    def _check_schedule(self) -> None:
-        schedule, given = self.lr_scheduler_type, self.args.get("lr_scheduler_kwargs") or {}
-        known = SCHEDULE_OPTIONS[schedule]
-        if unknown := [name for name in given if name not in known]:
-            said = hint(unknown[0], known) if known else "; it has none"
-            raise ValueError(f"args: lr_scheduler_kwargs: {schedule} has no {unknown[0]!r}{said}")
-        needed = NEEDED_SCHEDULE_OPTIONS.get(schedule, ())
-        if needed and len([name for name in needed if given.get(name) is not None]) != 1:
-            what = f"either {' or '.join(needed)}" if len(needed) > 1 else needed[0]
-            raise ValueError(f"lr_scheduler_type: {schedule} needs {what} in args.lr_scheduler_kwargs")
 
 
 def no_such_value(error: Any) -> str:
