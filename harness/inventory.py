@@ -38,9 +38,13 @@ class Item:
 
 
 def run_folders(roots: Iterable[Path]) -> list[RunFolder]:
-    """The run folders that are these folders, or up to two levels below them, oldest first."""
-    found = {path.parent for root in roots for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}run.json")}
-    return [RunFolder(path) for path in sorted(found, key=lambda path: (path / "run.json").stat().st_mtime_ns)]
+    """The run folders that are these folders, or up to two levels below them, oldest first, each by the first name it has."""
+    found: dict[Path, Path] = {}
+    for root in roots:
+        for depth in ("", "*/", "*/*/"):
+            for path in root.glob(f"{depth}run.json"):
+                found.setdefault(path.resolve(), path.parent)
+    return [RunFolder(path) for path in sorted(found.values(), key=lambda path: (path / "run.json").stat().st_mtime_ns)]
 
 
 def inventory(store: Store, runs: Sequence[RunFolder]) -> list[Item]:

@@ -121,6 +121,7 @@ class Run:
         return StageError(f"{damaged}; the store is damaged there, --fresh computes it again") if damaged else error
 
     def _carry_out(self) -> int:
+        self.store.note_run(self.folder.path)
         for text in (*self.graph.warnings, *compute_warnings(self.compute)):
             self.warn(text)
         self._stages()

@@ -4,6 +4,7 @@
 <root>/<2 hex>/.<key>.partial/  work in progress: `output/` becomes the result, `checkpoints/` lets it go on
 <root>/locks/<key>.lock         held while a result is computed, so that two runs share the work
 <root>/replies/<2 hex>/<key>.json   what a judge was answered, call by call; bought once, and never computed again
+<root>/runs/<key>.json          the folder of a run that uses the store, wherever it is
 """
 
 from __future__ import annotations
@@ -96,6 +97,21 @@ class Store:
             raise UsageError(f"store {self.root}: {error.strerror}; choose another with --store") from None
         if not os.access(locks, os.W_OK):
             raise UsageError(f"store {self.root}: cannot be written; choose another with --store")
+
+    def note_run(self, folder: Path) -> None:
+        """Remember the folder of a run that uses this store, for `runs`."""
+        path = str(folder.resolve())
+        write_json(self.root / "runs" / f"{digest(path)}.json", {"run": path})
+
+    def runs(self) -> list[Path]:
+        """The folders of the runs that have used this store, moved and removed ones among them. Raises UsageError."""
+        folders = []
+        for note in sorted((self.root / "runs").glob("*.json")):
+            try:
+                folders.append(Path(json.loads(note.read_text(encoding="utf-8"))["run"]))
+            except (OSError, ValueError, LookupError, TypeError):
+                raise UsageError(f"{note}: does not say where a run is; remove it, and name the run with --runs") from None
+        return folders
 
     def folder(self, key: str) -> Path:
         """Where the result with this key is, or would be."""

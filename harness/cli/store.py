@@ -29,7 +29,7 @@ def _places(function: Callable[..., Any]) -> Callable[..., Any]:
         multiple=True,
         default=(RUNS,),
         show_default=True,
-        help="A folder of run folders, or one of them, such as one given with --out; may be repeated.",
+        help="A folder of run folders, or one of them, that was moved since it was written; may be repeated.",
     )
     return store_option(runs(function))
 
@@ -50,7 +50,7 @@ def list_items(store: Path, runs: Sequence[Path], as_json: bool) -> None:
     from ..inventory import inventory
 
     opened = _open(store)
-    items = inventory(opened, _runs(runs))
+    items = inventory(opened, _runs(opened, runs))
     if as_json:
         documents = [{**vars(each), "path": str(each.path), "uses": [str(run) for run in each.uses]} for each in items]
         click.echo(json.dumps(documents, indent=1))
@@ -67,14 +67,15 @@ def list_items(store: Path, runs: Sequence[Path], as_json: bool) -> None:
 def collect(store: Path, runs: Sequence[Path], unfinished: bool, dry_run: bool) -> None:
     """Remove the results that no run folder uses.
 
-    Name the folders of all runs that share the store with --runs: what a run elsewhere uses is not known, and goes.
+    The store knows where its runs were written. Name those that were moved since with --runs, or what they use goes.
 
     A result that goes is computed again by the plan that needs it. What judges replied is bought once, and never removed; what
     is younger than an hour stays, for it may belong to a run that is going on.
     """
     from ..inventory import disposable, inventory, remove
 
-    opened, folders = _open(store), _runs(runs)
+    opened = _open(store)
+    folders = _runs(opened, runs)
     if not folders:
         raise UsageError(
             f"no run under {', '.join(map(str, runs))}, so that everything would go; say where your run folders are with --runs"
@@ -97,10 +98,10 @@ def _open(path: Path) -> Store:
     return Store(path)
 
 
-def _runs(roots: Sequence[Path]) -> list[RunFolder]:
+def _runs(store: Store, roots: Sequence[Path]) -> list[RunFolder]:
     from ..inventory import run_folders
 
-    return run_folders(roots)
+    return run_folders([*roots, *store.runs()])
 
 
 def _table(items: Iterable[Item]) -> None:

@@ -88,12 +88,38 @@ def test_gc_removes_what_no_run_uses(command: Callable[..., Any], home: Path) ->
     assert [row[1] for row in rows(command("store").out)] == ["mine"]
 
 
-def test_a_run_elsewhere_counts_where_it_is_named(command: Callable[..., Any], home: Path) -> None:
+@pytest.fixture
+def elsewhere(command: Callable[..., Any], home: Path) -> Path:
+    """A run folder outside runs/ that uses `dpo`."""
     key = next(each["key"] for each in json.loads(command("store", "ls", "--json").out) if each["what"] == "dpo")
     Path("elsewhere").mkdir()
-    Path("elsewhere/run.json").write_text(json.dumps({"evaluation": {"dpo again": {"key": key}}}))
-    outcome = command("store", "gc", "--dry-run", "--runs", "runs", "--runs", "elsewhere")
+    Path("elsewhere/run.json").write_text(json.dumps({"evaluation": {"again": {"key": key}}}))
+    return Path("elsewhere")
+
+
+def test_a_run_elsewhere_counts_where_it_is_named(command: Callable[..., Any], elsewhere: Path) -> None:
+    outcome = command("store", "gc", "--dry-run", "--runs", "runs", "--runs", str(elsewhere))
     assert [row[1] for row in rows(outcome.out)] == ["ppo"]
+
+
+def test_the_store_knows_where_its_runs_are(command: Callable[..., Any], elsewhere: Path) -> None:
+    store = Store(Path("runs/.store"))
+    for folder in (elsewhere, Path("runs/plan/1"), Path("gone")):
+        store.note_run(folder)
+    assert rows(command("store").out)[:2] == [
+        ("4 MB", "mine", "runs/plan/1"),  # once, though it is found in two ways
+        ("2 MB", "again", str(elsewhere.resolve())),
+    ]
+    assert [row[1] for row in rows(command("store", "gc").out)] == ["ppo"]
+
+
+def test_a_note_that_cannot_be_read_keeps_everything(command: Callable[..., Any], home: Path) -> None:
+    note = Path("runs/.store/runs/0.json")
+    note.parent.mkdir()
+    note.write_text("[]")
+    outcome = command("store", "gc")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err == f"{note}: does not say where a run is; remove it, and name the run with --runs\n"
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,14 @@ def test_a_fresh_run_gives_the_same_metrics_to_the_bit(home: Path) -> None:
     assert estimates(home / "elsewhere") == estimates(home / "first")
 
 
+def test_the_store_knows_of_a_run_wherever_its_folder_is(home: Path) -> None:
+    """`first` is not under runs/, where it would be found."""
+    items = json.loads(harness(home, "store", "ls", "--json").stdout)
+    document = RunFolder(home / "first").run()
+    keys = {step["key"] for steps in (document["stages"], document["evaluation"]) for step in steps.values()}
+    assert {item["key"] for item in items if str(home / "first") in item["uses"]} == keys
+
+
 def test_only_trains_a_stage_and_what_it_builds_on(home: Path) -> None:
     done = harness(home, "run", "plan.yaml", "--out", "only", "--only", "reward")
     assert done.returncode == 0, done.stderr
