@@ -44,7 +44,7 @@ def choose_compute(
 
 def compute_warnings(compute: Compute) -> Iterator[str]:
     """What a plan asks of its device that would take far longer than it must."""
-    if compute.precision == "bf16" and compute.device in ("cpu", "cuda") and not has_bf16(compute.device):
+    if compute.precision == "bf16" and not has_bf16(compute.device):
         device = "processor" if compute.device == "cpu" else "GPU"
         yield (
             f"precision: bf16: this {device} has no bf16 matrix products and imitates them, which takes longer than fp32, "
@@ -59,7 +59,7 @@ def usable_cores() -> int:
 
 def has_bf16(device: str) -> bool:
     """Whether a device multiplies bf16 matrices in hardware."""
-    return {"cpu": cpu_has_bf16, "cuda": cuda_has_bf16}.get(device, lambda: False)()
+    return cuda_has_bf16() if device == "cuda" else cpu_has_bf16()
 
 
 def cpu_has_bf16() -> bool:

@@ -202,7 +202,7 @@ class Plan(Section):
     base: Base = Field(description="the starting model: a Hub id, a folder, package://PACKAGE/file.gguf, or a tiny base")
     revision: str | None = Field(default=None, description="of a Hub id; pin it for a run that others can repeat")
     trust_remote_code: bool = Field(default=False, description="let the base bring code of its own")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+    device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto is CUDA where torch and the driver have it"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(

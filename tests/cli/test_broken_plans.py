@@ -61,6 +61,7 @@ BROKEN: list[tuple[str, str, str, int, str]] = [
     ("odd heads", "{type: tiny}", "{type: tiny, hidden_size: 100}", 3, "base: hidden_size must be a multiple of twice"),
     ("negative learning rate", "1.0e-5", "-1.0e-5", 22, "stages.dpo.learning_rate: input should be greater than 0, not -1e-05"),
     ("level", "level: 0.95", "level: 95", 44, "evaluate.bootstrap.level: input should be less than 1, not 95"),
+    ("a device of no support", "seed: 1", "device: mps", 2, "device: there is no 'mps'; there are auto, cpu, cuda"),
     ("seed", "seed: 1", "seed: -1", 2, "seed: input should be greater than or equal to 0, not -1"),
     ("empty value", "beta: 0.1", "beta:", 21, "stages.dpo.beta: is empty"),
     ("empty entry of data", "  more: {source: prompts, path: more.jsonl}", "  more:", 6, "data.more: is empty"),
