@@ -128,12 +128,14 @@ class Memory:
 class Compute:
     """Where and how numbers are computed: resolved once per run, the same for training and evaluation.
 
-    Weights are fp32; `precision` bf16 means that matrix products are autocast.
+    Weights are fp32; `precision` bf16 means that matrix products are autocast. With `trust_remote_code` the code that a model's
+    folder brings is run.
     """
 
     device: str
     precision: Literal["fp32", "bf16"]
     threads: int
+    trust_remote_code: bool = False
     memory: Memory = field(default_factory=Memory, compare=False, repr=False)
 
 

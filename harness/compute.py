@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ AMPERE = 8
 
 def resolve_compute(plan: Plan) -> Compute:
     """Where this plan runs: what it says, else what choose_compute chooses. Raises UsageError for a device that is not there."""
-    return choose_compute(plan.device, plan.precision, plan.threads)
+    return replace(choose_compute(plan.device, plan.precision, plan.threads), trust_remote_code=plan.trust_remote_code)
 
 
 def choose_compute(

@@ -49,9 +49,7 @@ def build_base_model(graph: Graph, texts: Callable[[], Sequence[str]], work: Wor
         spec = str(folder)
     elif plan.revision:
         spec = f"{plan.base}@{plan.revision}"
-    build_base(
-        spec, texts() if isinstance(plan.base, TinyBase) else (), work.output, compute, plan.seed, plan.trust_remote_code
-    )
+    build_base(spec, texts() if isinstance(plan.base, TinyBase) else (), work.output, compute, plan.seed)
     return {"parameters": parameters(work.output)}
 
 

@@ -119,7 +119,7 @@ class Preview:
                 {"seconds": 0.0, "peak_memory_bytes": 0} | build_base_model(self.graph, self.data.texts, work, self.compute)
             ),
         )
-        tokenizer = load_tokenizer(base.path)
+        tokenizer = load_tokenizer(base.path, trust_remote_code=self.compute.trust_remote_code)
         for name, node in self.graph.stages.items():
             reference = node.slots.get("data")
             if reference is None:

@@ -58,11 +58,13 @@ def command(
     for name in models:
         if name not in available:
             raise UsageError(f"--model {name}: the run has no such model; it has {', '.join(available)}")
+    chosen = models or [name for name in available if name != "base"]
+    if not chosen:
+        raise UsageError(f"{found.path}: this run trained no model; run its plan again")
     options = GenerateOptions(max_new_tokens=max_new_tokens, temperature=temperature)
     backend = session.registry.component("backend", options.backend)()
     compute = run_compute(found)
     messages = (Message(role="user", content=prompt),)
-    chosen = models or [name for name in available if name != "base"]
     for name in chosen:
         check_result(available[name])
     for name in chosen:

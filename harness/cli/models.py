@@ -53,8 +53,9 @@ def run_compute(run: RunFolder) -> Compute:
     """Where and how a run computed, as it was resolved then."""
     from ..compute import usable_cores
 
-    compute = run.lock()["compute"]
-    return Compute(compute["device"], compute["precision"], min(compute["threads"], usable_cores()))
+    lock = run.lock()
+    compute, trust = lock["compute"], lock["plan"]["trust_remote_code"]
+    return Compute(compute["device"], compute["precision"], min(compute["threads"], usable_cores()), trust)
 
 
 def read_json_line(line: str, number: int, fields: tuple[str, ...], where: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -18,7 +19,8 @@ from .models import find_model, read_json_line
 @click.argument("model")
 @click.argument("file", type=click.File(encoding="utf-8"))
 @click.option("--max-length", type=click.IntRange(16), default=1024, show_default=True, help="Tokens of prompt and answer.")
-def command(model: str, file: Any, max_length: int) -> None:
+@click.option("--trust-remote-code", is_flag=True, help="Let a model run the code that its folder brings.")
+def command(model: str, file: Any, max_length: int, trust_remote_code: bool) -> None:
     """Score the answers in FILE with a reward model; "-" reads standard input.
 
     MODEL is a model folder, or RUN:STAGE, such as latest:reward. FILE holds JSON lines {"prompt", "answer"}, the prompt as text or
@@ -40,7 +42,7 @@ def command(model: str, file: Any, max_length: int) -> None:
     from ..engine.models import load_reward_model, use_threads
     from ..engine.score import score_answers
 
-    compute = choose_compute()
+    compute = replace(choose_compute(), trust_remote_code=trust_remote_code)
     use_threads(compute)
     reward_model, tokenizer = load_reward_model(folder, compute)
     scores = score_answers(reward_model, tokenizer, prompts, [row["answer"] for row in rows], max_length, compute)

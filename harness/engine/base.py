@@ -24,7 +24,7 @@ from transformers import (
 from ..components import Compute, TinyBase
 from ..errors import UsageError
 from .chat import end_of_turn
-from .models import UNREADABLE, first_line, quiet, save_model, tokenizer_of, use_threads, with_all_weights
+from .models import UNREADABLE, brings_code, first_line, quiet, save_model, tokenizer_of, use_threads, with_all_weights
 
 PAD_NAMES = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|PAD_TOKEN|>")
 """Special tokens that exist for padding; the first is added to a vocabulary that has none."""
@@ -47,7 +47,6 @@ def build_base(
     output: Path,
     compute: Compute,
     seed: int,
-    trust_remote_code: bool = False,
 ) -> None:
     """Write the starting model that `spec` names into the folder `output`.
 
@@ -57,7 +56,7 @@ def build_base(
     """
     use_threads(compute)
     if isinstance(spec, str):
-        model, tokenizer = _open(spec, trust_remote_code)
+        model, tokenizer = _open(spec, compute.trust_remote_code)
     else:
         model, tokenizer = _tiny(TinyBase.model_validate(dict(spec)), texts, seed)
     if tokenizer.eos_token_id is None:
@@ -84,6 +83,10 @@ def _open(spec: str, trust_remote_code: bool) -> tuple[Any, Any]:
     except ImportError as error:
         raise UsageError(f"base {spec}: {first_line(error)}; pip install 'alignment-harness[smollm]'") from error
     except UNREADABLE as error:
+        if brings_code(error):
+            raise UsageError(
+                f"base {spec}: brings code of its own; read it, and let it run with `trust_remote_code: true`"
+            ) from error
         here = Path(source).exists()
         advice = (
             "save or copy it again"

@@ -34,28 +34,24 @@ UNREADABLE = (OSError, ValueError, ImportError, KeyError, TypeError, AttributeEr
 """What transformers, tokenizers and safetensors raise for a model folder that is damaged or of another kind."""
 
 
-def load_policy(
-    path: Path | str, compute: Compute, *, trust_remote_code: bool = False, disable_dropout: bool = False
-) -> tuple[Model, Tokenizer]:
+def load_policy(path: Path | str, compute: Compute, *, disable_dropout: bool = False) -> tuple[Model, Tokenizer]:
     """A causal language model and its tokenizer, in fp32 and eval mode on `compute.device`. Raises UsageError."""
-    return _load(AutoModelForCausalLM, path, compute, trust_remote_code, disable_dropout)
+    return _load(AutoModelForCausalLM, path, compute, disable_dropout)
 
 
-def load_reward_model(
-    path: Path | str, compute: Compute, *, trust_remote_code: bool = False, disable_dropout: bool = False
-) -> tuple[Model, Tokenizer]:
+def load_reward_model(path: Path | str, compute: Compute, *, disable_dropout: bool = False) -> tuple[Model, Tokenizer]:
     """A sequence classifier with one output and its tokenizer, in fp32 and eval mode. Raises UsageError.
 
     The critic of PPO opens the same folder: `token_values` reads its head at every position.
     """
-    model, tokenizer = _load(AutoModelForSequenceClassification, path, compute, trust_remote_code, disable_dropout)
+    model, tokenizer = _load(AutoModelForSequenceClassification, path, compute, disable_dropout)
     if model.config.num_labels != 1:
         raise UsageError(f"{path}: a reward model has one output, this one has {model.config.num_labels}")
     return model, tokenizer
 
 
 def reward_model_from(
-    policy: Path | str, compute: Compute, seed: int, *, trust_remote_code: bool = False, disable_dropout: bool = False
+    policy: Path | str, compute: Compute, seed: int, *, disable_dropout: bool = False
 ) -> tuple[Model, Tokenizer]:
     """A reward model on the backbone of a causal language model, with a fresh scalar head drawn from `seed`.
 
@@ -66,7 +62,6 @@ def reward_model_from(
         AutoModelForSequenceClassification,
         policy,
         compute,
-        trust_remote_code,
         disable_dropout,
         new=["score.weight"],
         num_labels=1,
@@ -179,6 +174,11 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def brings_code(error: Exception) -> bool:
+    """Whether what failed is a model whose own code was not let run."""
+    return "trust_remote_code=True" in str(error)
+
+
 def first_line(error: Exception) -> str:
     """An error's text in one line, for a message to the user."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -188,7 +188,6 @@ def _load(
     kind: Any,
     path: Path | str,
     compute: Compute,
-    trust_remote_code: bool,
     disable_dropout: bool,
     new: Collection[str] = (),
     **overrides: Any,
@@ -200,15 +199,16 @@ def _load(
         raise UsageError(f"{folder}: no safetensors weights; pickled weights can run code and are refused, convert them")
     try:
         with quiet():
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **overrides)
+            trust = {"trust_remote_code": compute.trust_remote_code}
+            config = AutoConfig.from_pretrained(folder, **trust, **overrides)
             if disable_dropout:
                 _zero_dropout(config)
-            model = with_all_weights(
-                kind, folder, new, config=config, use_safetensors=True, trust_remote_code=trust_remote_code
-            )
-            tokenizer = tokenizer_of(folder, trust_remote_code=trust_remote_code)
+            model = with_all_weights(kind, folder, new, config=config, use_safetensors=True, **trust)
+            tokenizer = tokenizer_of(folder, **trust)
     except UNREADABLE as error:
-        raise UsageError(f"{folder}: cannot be opened: {first_line(error)}") from error
+        code = "it brings code of its own; read it, and trust_remote_code lets it run"
+        reason = code if brings_code(error) else first_line(error)
+        raise UsageError(f"{folder}: cannot be opened: {reason}") from error
     return model.to(compute.device).eval(), tokenizer
 
 

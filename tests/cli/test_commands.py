@@ -113,6 +113,15 @@ def test_ask_refuses_numbers_that_mean_nothing(command: Callable[..., Any], opti
     assert text in outcome.err
 
 
+def test_ask_says_that_a_run_has_no_model_to_ask(command: Callable[..., Any]) -> None:
+    Path("run").mkdir()
+    Path("run/run.json").write_text('{"stages": {"base": {"status": "failed", "key": ""}}}')
+    Path("run/plan.lock.json").write_text('{"stages": {}}')
+    outcome = command("ask", "run", "hi")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err == "run: this run trained no model; run its plan again\n"
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [

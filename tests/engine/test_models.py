@@ -178,6 +178,20 @@ def test_a_damaged_model_is_a_usage_error(base, compute, tmp_path, damage, text)
         assert str(tmp_path / "m") in str(caught.value)
 
 
+def test_code_that_a_model_brings_is_not_run_without_trust(base, compute, tmp_path):
+    """The file is not even there: whoever looked for it would say so."""
+    shutil.copytree(base, tmp_path / "m")
+    code = {"AutoConfig": "configuration_mine.MineConfig", "AutoModelForCausalLM": "modeling_mine.Mine"}
+    change_config(model_type="mine", auto_map=code)(tmp_path / "m")
+    for attempt in (
+        lambda: load_policy(tmp_path / "m", compute),
+        lambda: build_base(str(tmp_path / "m"), [], tmp_path / "out", compute, seed=0),
+    ):
+        with pytest.raises(UsageError, match=r"brings code of its own; read it, and .*trust_remote_code") as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+
+
 def test_a_policy_is_no_reward_model(base, compute, tmp_path):
     """Its head would be drawn at random."""
     shutil.copytree(base, tmp_path / "m")
