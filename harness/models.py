@@ -38,7 +38,7 @@ def base_identity(graph: Graph, texts: Callable[[], Sequence[str]]) -> dict[str,
 
 
 def build_base_model(graph: Graph, texts: Callable[[], Sequence[str]], work: Workspace, compute: Compute) -> dict[str, Any]:
-    """Write the starting model, normalised, into the workspace. Raises UsageError."""
+    """Write the starting model, normalised, into the workspace; what artifact.json says of it. Raises UsageError."""
     from .engine.base import build_base
 
     plan = graph.plan
@@ -49,8 +49,8 @@ def build_base_model(graph: Graph, texts: Callable[[], Sequence[str]], work: Wor
         spec = str(folder)
     elif plan.revision:
         spec = f"{plan.base}@{plan.revision}"
-    build_base(spec, texts() if isinstance(plan.base, TinyBase) else (), work.output, compute, plan.seed)
-    return {"parameters": parameters(work.output)}
+    commit = build_base(spec, texts() if isinstance(plan.base, TinyBase) else (), work.output, compute, plan.seed)
+    return {"parameters": parameters(work.output), **({"commit": commit} if commit else {})}
 
 
 def _folder(base: str, plan_folder: Path) -> Path | None:

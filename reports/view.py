@@ -190,7 +190,7 @@ def _facts(facts: Facts) -> tuple[tuple[str, str], ...]:
         "Run": run.get("name"),
         "Started": str(run.get("started") or "").replace("T", " ").partition(".")[0],
         "Took": seconds(run["seconds"]) if run.get("seconds") is not None else None,
-        "Base": facts.plan.get("base") if isinstance(facts.plan.get("base"), str) else _short(facts.plan.get("base")),
+        "Base": _base(facts),
         "Seed": facts.plan.get("seed"),
         "Training seeds": ", ".join(map(str, facts.plan.get("seeds") or ())),
         "Device": " ".join(str(run[key]) for key in ("device", "precision") if run.get(key)),
@@ -200,8 +200,12 @@ def _facts(facts: Facts) -> tuple[tuple[str, str], ...]:
     return tuple((name, str(value)) for name, value in found.items() if value not in (None, ""))
 
 
-def _short(base: Any) -> str | None:
-    return ", ".join(f"{key} {value}" for key, value in base.items()) if isinstance(base, Mapping) else None
+def _base(facts: Facts) -> str | None:
+    base = facts.plan.get("base")
+    if isinstance(base, Mapping):
+        return ", ".join(f"{key} {value}" for key, value in base.items())
+    commit = facts.outcomes.get("base", {}).get("commit")
+    return f"{base} at commit {commit}" if commit else base
 
 
 def _stopped(facts: Facts) -> tuple[Stopped, ...]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import HfApi, ResolvedRevision
+from huggingface_hub.utils.tqdm import enable_progress_bars
 from tokenizers import Tokenizer as Bpe
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -47,17 +49,18 @@ def build_base(
     output: Path,
     compute: Compute,
     seed: int,
-) -> None:
+) -> str | None:
     """Write the starting model that `spec` names into the folder `output`.
 
     `spec` is a Hub id, optionally with `@revision`; a local folder or GGUF file; `package://PACKAGE/path/file.gguf`, a file
     inside an installed package; or a mapping, the options of `TinyBase`, whose vocabulary is trained on `texts`. A base
-    that has a chat template keeps it. Raises UsageError.
+    that has a chat template keeps it. Returns the commit that a Hub id stood for. Raises UsageError.
     """
     use_threads(compute)
     if isinstance(spec, str):
-        model, tokenizer = _open(spec, compute.trust_remote_code)
+        model, tokenizer, commit = _open(spec, compute.trust_remote_code)
     else:
+        commit = None
         model, tokenizer = _tiny(TinyBase.model_validate(dict(spec)), texts, seed)
     if tokenizer.eos_token_id is None:
         raise UsageError(f"base {spec}: its tokenizer has no EOS token, so no answer could end; set eos_token")
@@ -68,9 +71,10 @@ def build_base(
     _plain_generation_config(model, tokenizer)
     output.mkdir(parents=True, exist_ok=True)
     save_model(model, tokenizer, output)
+    return commit
 
 
-def _open(spec: str, trust_remote_code: bool) -> tuple[Any, Any]:
+def _open(spec: str, trust_remote_code: bool) -> tuple[Any, Any, str | None]:
     source, options = _locate(spec)
     quantized = "gguf_file" in options
     # Weights that stay packed could not be trained: newer transformers unpack only where they are told to.
@@ -78,6 +82,7 @@ def _open(spec: str, trust_remote_code: bool) -> tuple[Any, Any]:
     try:
         # Unpacking draws a progress bar that no setting silences.
         with quiet(), contextlib.redirect_stderr(io.StringIO()) if quantized else contextlib.nullcontext():
+            enable_progress_bars()  # of downloads, on a terminal
             model = with_all_weights(AutoModelForCausalLM, source, trust_remote_code=trust_remote_code, **options, **unpack)
             tokenizer = tokenizer_of(source, trust_remote_code=trust_remote_code, **options)
     except ImportError as error:
@@ -94,11 +99,13 @@ def _open(spec: str, trust_remote_code: bool) -> tuple[Any, Any]:
             else "give a Hub id that can be reached, or a folder: there is none of this name"
         )
         raise UsageError(f"base {spec}: cannot be opened: {first_line(error)}; {advice}") from error
-    return (_unquantized(model) if quantized else model), tokenizer
+    revision = options.get("revision")
+    commit = revision.resolved if isinstance(revision, ResolvedRevision) else None
+    return (_unquantized(model) if quantized else model), tokenizer, commit
 
 
-def _locate(spec: str) -> tuple[str, dict[str, str]]:
-    """Where transformers finds a base, and the options that it needs to open it."""
+def _locate(spec: str) -> tuple[str, dict[str, Any]]:
+    """Where transformers finds a base, and the options that it needs to open it: of a Hub id one commit, for all its files."""
     if spec.startswith("package://"):
         package, _, inside = spec.removeprefix("package://").partition("/")
         found = importlib.util.find_spec(package)
@@ -120,7 +127,10 @@ def _locate(spec: str) -> tuple[str, dict[str, str]]:
             raise UsageError(f"base {spec}: no safetensors weights; {more}")
         return str(path), {}
     name, _, revision = spec.partition("@")
-    return name, {"revision": revision} if revision else {}
+    try:
+        return name, {"revision": HfApi().resolve_revision(name, revision=revision or None)}
+    except Exception:  # the Hub's client raises many kinds; whoever opens the base meets the same, and tells it
+        return name, {"revision": revision} if revision else {}
 
 
 def _unquantized(model: Any) -> Any:

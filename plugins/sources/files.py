@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import sys
 import textwrap
 import zlib
 from collections.abc import Iterator, Sequence
@@ -110,8 +111,10 @@ def _read_parquet(path: Path) -> Iterator[Placed]:
 
 
 def _read_hub(path: str, subset: str | None, split: str, revision: str | None) -> Iterator[Placed]:
-    from datasets import load_dataset
+    from datasets import disable_progress_bars, load_dataset
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     try:
         for number, row in enumerate(load_dataset(path, data_dir=subset, split=split, revision=revision), 1):
             yield f"{path}: row {number}", row

@@ -23,7 +23,7 @@ SETUPTOOLS = PROJECT["tool"]["setuptools"]
 DEPENDENCIES = PROJECT["project"]["dependencies"]
 INDIRECT = {"accelerate", "openai", "peft"}
 """Declared though nothing imports them by name: transformers' Trainer and adapters need the first and the last."""
-DISTRIBUTIONS = {"pydantic_core": "pydantic", "ruamel": "ruamel.yaml"}
+DISTRIBUTIONS = {"huggingface_hub": "huggingface-hub", "pydantic_core": "pydantic", "ruamel": "ruamel.yaml"}
 """Modules that come with a distribution of another name; pydantic pins its core exactly."""
 
 
