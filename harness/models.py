@@ -79,7 +79,16 @@ def _files(base: str, plan_folder: Path) -> list[list[Any]] | None:
     if folder is None:
         return None
     paths = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
-    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.is_file()]
+    found = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.is_file()]
+    return found + _files_below(folder / "adapter_config.json")
+
+
+def _files_below(adapter: Path) -> list[list[Any]]:
+    """`_files` of the model that an adapter names, where it is here; peft takes a relative path from where the command runs."""
+    try:
+        return _files(str(json.loads(adapter.read_bytes())["base_model_name_or_path"]), Path()) or []
+    except (OSError, ValueError, LookupError, TypeError, UsageError):
+        return []
 
 
 def parameters(folder: Path) -> int:

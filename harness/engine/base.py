@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from transformers import (
     LlamaForCausalLM,
     TokenizersBackend,
 )
+from transformers.utils import find_adapter_config_file
 
 from ..components import Compute, TinyBase
 from ..errors import UsageError
@@ -53,8 +55,9 @@ def build_base(
     """Write the starting model that `spec` names into the folder `output`.
 
     `spec` is a Hub id, optionally with `@revision`; a local folder or GGUF file; `package://PACKAGE/path/file.gguf`, a file
-    inside an installed package; or a mapping, the options of `TinyBase`, whose vocabulary is trained on `texts`. A base
-    that has a chat template keeps it. Returns the commit that a Hub id stood for. Raises UsageError.
+    inside an installed package; or a mapping, the options of `TinyBase`, whose vocabulary is trained on `texts`. An adapter is
+    merged into the model that it names. A base that has a chat template keeps it. Returns the commit that a Hub id stood
+    for. Raises UsageError.
     """
     use_threads(compute)
     if isinstance(spec, str):
@@ -83,8 +86,12 @@ def _open(spec: str, trust_remote_code: bool) -> tuple[Any, Any, str | None]:
         # Unpacking draws a progress bar that no setting silences.
         with quiet(), contextlib.redirect_stderr(io.StringIO()) if quantized else contextlib.nullcontext():
             enable_progress_bars()  # of downloads, on a terminal
-            model = with_all_weights(AutoModelForCausalLM, source, trust_remote_code=trust_remote_code, **options, **unpack)
-            tokenizer = tokenizer_of(source, trust_remote_code=trust_remote_code, **options)
+            if not quantized and find_adapter_config_file(source, **options):
+                model, tokenizer = _merged(source, options, trust_remote_code)
+            else:
+                options = {**options, "trust_remote_code": trust_remote_code}
+                model = with_all_weights(AutoModelForCausalLM, source, **options, **unpack)
+                tokenizer = tokenizer_of(source, **options)
     except ImportError as error:
         raise UsageError(f"base {spec}: {first_line(error)}; pip install 'alignment-harness[smollm]'") from error
     except UNREADABLE as error:
@@ -102,6 +109,38 @@ def _open(spec: str, trust_remote_code: bool) -> tuple[Any, Any, str | None]:
     revision = options.get("revision")
     commit = revision.resolved if isinstance(revision, ResolvedRevision) else None
     return (_unquantized(model) if quantized else model), tokenizer, commit
+
+
+def _merged(source: str, options: Mapping[str, Any], trust_remote_code: bool) -> tuple[Any, Any]:
+    """The model that an adapter was trained on, with the adapter merged in. It may have a tokenizer of its own.
+
+    Raises ValueError for an adapter that is not a language model's, cannot be merged or is not whole.
+    """
+    from peft import PeftConfig, PeftModel
+
+    about = PeftConfig.from_pretrained(source, **options)
+    if about.task_type not in {None, "CAUSAL_LM"} or about.is_prompt_learning:
+        raise ValueError(
+            f"an adapter of type {about.peft_type.value} for {about.task_type} does not become a language model"
+        )
+    trust: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    base, of_base = about.base_model_name_or_path, {**trust, "revision": about.revision or "main"}
+    try:
+        model = with_all_weights(AutoModelForCausalLM, base, use_safetensors=True, **of_base)
+        try:
+            tokenizer = tokenizer_of(source, **trust, **options)
+        except (OSError, ValueError):
+            tokenizer = tokenizer_of(base, **of_base)
+    except UNREADABLE as error:
+        raise ValueError(f"it is an adapter for {base}, which fails: {first_line(error)}") from error
+    if len(tokenizer) > len(model.get_input_embeddings().weight):
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Found missing adapter keys")
+        try:
+            return PeftModel.from_pretrained(model, source, **options).merge_and_unload(), tokenizer
+        except UserWarning as warning:
+            raise ValueError(first_line(warning)) from warning
 
 
 def _locate(spec: str) -> tuple[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ TOKENIZER = ("*token*", "*vocab*", "*.model", "*.tiktoken", "merges.txt")
 def base_problem(base: str, folder: Path, trust_remote_code: bool) -> str | None:
     """What keeps a base from being opened, in a sentence; None for what may be a Hub id. Paths count from the plan's folder.
 
-    Code that a base brings may need no tokenizer files, and an adapter's folder no configuration.
+    Code that a base brings may need no tokenizer files, and an adapter's folder neither these nor a configuration.
     """
     if base.startswith("package://"):
         return None
@@ -40,7 +40,7 @@ def _folder_problem(path: Path, trust_remote_code: bool) -> str | None:
         return "no safetensors weights; give the folder that holds the model"
     if not names & {"config.json", "adapter_config.json"}:
         return "no config.json; give the folder that holds the model"
-    if not trust_remote_code and not _any(path, TOKENIZER):
+    if not trust_remote_code and "config.json" in names and not _any(path, TOKENIZER):
         return "no tokenizer files in this folder, such as tokenizer.json; save the tokenizer beside the model"
     return None
 

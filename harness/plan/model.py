@@ -199,7 +199,9 @@ class Plan(Section):
         default_factory=list,
         description="train every stage once with each of these seeds; `seed`, where left out",
     )
-    base: Base = Field(description="the starting model: a Hub id, a folder, package://PACKAGE/file.gguf, or a tiny base")
+    base: Base = Field(
+        description="the starting model: a Hub id or a folder, of a model or an adapter, package://PACKAGE/file.gguf, or a tiny base"
+    )
     revision: str | None = Field(default=None, description="of a Hub id; pin it for a run that others can repeat")
     trust_remote_code: bool = Field(default=False, description="let the base bring code of its own")
     device: Literal["auto", "cpu", "cuda"] = Field(
