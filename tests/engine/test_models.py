@@ -192,6 +192,15 @@ def test_code_that_a_model_brings_is_not_run_without_trust(base, compute, tmp_pa
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["bitsandbytes", "fp8"])
+def test_a_quantized_base_is_refused_by_its_kind(base, compute, tmp_path, kind):
+    """Whether or not the package that reads it is there: nothing could be trained."""
+    shutil.copytree(base, tmp_path / "m")
+    change_config(quantization_config={"quant_method": kind})(tmp_path / "m")
+    with pytest.raises(UsageError, match=rf"m: its weights are quantized \({kind}\); give the model in full precision"):
+        build_base(str(tmp_path / "m"), [], tmp_path / "out", compute, seed=0)
+
+
 def test_a_policy_is_no_reward_model(base, compute, tmp_path):
     """Its head would be drawn at random."""
     shutil.copytree(base, tmp_path / "m")
