@@ -95,12 +95,12 @@ def _open(spec: str, trust_remote_code: bool) -> tuple[Any, Any, str | None]:
             raise UsageError(
                 f"base {spec}: brings code of its own; read it, and let it run with `trust_remote_code: true`"
             ) from error
-        here = Path(source).exists()
-        advice = (
-            "save or copy it again"
-            if here
-            else "give a Hub id that can be reached, or a folder: there is none of this name"
-        )
+        if isinstance(error, ImportError):
+            advice = "install what it needs"
+        elif Path(source).exists():
+            advice = "save or copy it again"
+        else:
+            advice = "give a Hub id that can be reached, or a folder: there is none of this name"
         raise UsageError(f"base {spec}: cannot be opened: {first_line(error)}; {advice}") from error
     revision = options.get("revision")
     return model, tokenizer, revision.resolved if isinstance(revision, ResolvedRevision) else None

@@ -192,6 +192,15 @@ def test_code_that_a_model_brings_is_not_run_without_trust(base, compute, tmp_pa
         assert "\n" not in str(caught.value)
 
 
+def test_a_package_that_a_base_needs_is_named(base, compute, tmp_path, monkeypatch):
+    def tokenizer_of(*_, **__):
+        raise ImportError("\nLlamaTokenizer requires the SentencePiece library\nbut it was not found")
+
+    monkeypatch.setattr("harness.engine.base.tokenizer_of", tokenizer_of)
+    with pytest.raises(UsageError, match=r"requires the SentencePiece library; install what it needs$"):
+        build_base(str(base), [], tmp_path / "out", compute, seed=0)
+
+
 @pytest.mark.parametrize("kind", ["bitsandbytes", "fp8"])
 def test_a_quantized_base_is_refused_by_its_kind(base, compute, tmp_path, kind):
     """Whether or not the package that reads it is there: nothing could be trained."""
