@@ -56,13 +56,11 @@ precision: fp32
 threads: 1
 data: {toy: {source: toy, pairs: 100, split: {train: 0.6, valid: 0.2, test: 0.2}}}
 stages:
-  sft:    {aligner: sft, init: base, data: toy.train, max_steps: 1}
-  reward: {aligner: reward, init: sft, data: toy.train, valid: toy.valid, max_steps: 1}
-  dpo:    {aligner: dpo, init: sft, data: toy.train, max_steps: 1, lora: {r: 2}}
-  ppo:    {aligner: ppo, init: sft, reward: reward, data: toy.train, max_steps: 1, rollout_batch_size: 4, response_length: 8}
+  reward: {aligner: reward, init: base, data: toy.train, valid: toy.valid, max_steps: 1}
+  ppo:    {aligner: ppo, init: base, reward: reward, data: toy.train, max_steps: 1, rollout_batch_size: 4, response_length: 8}
 evaluate:
-  baseline: sft
-  candidates: [dpo, ppo]
+  baseline: base
+  candidates: [ppo]
   suites: {held: {data: toy.test, limit: 10}}
   generate: {max_new_tokens: 8}
   judges: {referee: {judge: reward-model, model: reward}}
@@ -101,14 +99,11 @@ def test_it_runs_where_the_plan_trusts_it(home: Path, call: Command) -> None:
     done = call("run", "plan.yaml", "--out", "run")
     assert done.returncode == 0, done.stderr
     stages = RunFolder(home / "run").run()["stages"]
-    assert {name: stage["status"] for name, stage in stages.items()} == dict.fromkeys(
-        ("base", "sft", "reward", "dpo", "ppo"), "done"
-    )
+    assert {name: stage["status"] for name, stage in stages.items()} == dict.fromkeys(("base", "reward", "ppo"), "done")
     code = home / "runs/.store" / stages["ppo"]["key"][:2] / stages["ppo"]["key"] / "modeling_mine.py"
     assert "MineForCausalLM" in code.read_text(), "the model that was trained opens by itself"
-    for arguments in (("ask", "run", "hello", "--max-new-tokens", 2), ("check", "plan.yaml", "--example")):
-        answered = call(*arguments)
-        assert answered.returncode == 0, answered.stderr
+    answered = call("ask", "run", "hello", "--max-new-tokens", 2)
+    assert answered.returncode == 0, answered.stderr
 
 
 def test_it_does_not_run_where_the_plan_does_not_trust_it(home: Path, call: Command) -> None:
