@@ -107,6 +107,7 @@ def _open(spec: str, trust_remote_code: bool) -> tuple[Any, Any, str | None]:
 
 
 def _whole(source: str, options: Mapping[str, Any]) -> Any:
+    """The language model of a folder or Hub id, in fp32. Raises UsageError for quantized weights: they could not be trained."""
     config = AutoConfig.from_pretrained(source, **options)
     if quantization := getattr(config, "quantization_config", None):
         kind = quantization.get("quant_method") if isinstance(quantization, Mapping) else quantization.quant_method

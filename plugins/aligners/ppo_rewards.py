@@ -39,7 +39,7 @@ class ModelReward:
         return model
 
     def score(self, rows: Sequence[harness.PromptRow], answers: Sequence[TokenSequence]) -> torch.Tensor:
-        """One score per answer, (B,). Raises StageError for a score that is no number."""
+        """One score per answer, (B,) fp32 on the CPU, in the model's own unit. Raises StageError for one that is no number."""
         whole = [[*answer.prompt_ids, *answer.answer_ids] for answer in answers]
         scores = score_sequences(self.model, whole, self.context.compute, pad_id=self.tokenizer.pad_token_id)
         if not scores.isfinite().all():
@@ -51,14 +51,14 @@ class ModelReward:
 
 
 class JudgeReward:
-    """A judge's score of an answer's text to the whole prompt of its row."""
+    """A judge's score of an answer's text to the whole prompt of its row. `key` names the judge with its options."""
 
     def __init__(self, judge: harness.Scorer, tokenizer: Any, stop: Collection[int], context: harness.StageContext) -> None:
         self.judge, self.tokenizer, self.stop, self.context = judge, tokenizer, stop, context
         self.key = json.dumps(judge.identity, sort_keys=True)
 
     def score(self, rows: Sequence[harness.PromptRow], answers: Sequence[TokenSequence]) -> torch.Tensor:
-        """One score per answer, (B,), NaN where the judge gives none. Raises StageError if it gives none at all."""
+        """One score per answer, (B,) fp32 on the CPU, NaN where the judge gives none. Raises StageError if it gives none at all."""
         texts = [decode_answer(self.tokenizer, answer.answer_ids, self.stop) for answer in answers]
         scores = self.judge.score([row.prompt for row in rows], texts, self.context.compute)
         if all(score is None for score in scores):

@@ -76,6 +76,24 @@ def test_an_adapter_without_a_tokenizer_has_that_of_its_base(base, compute, tmp_
     assert load_policy(tmp_path / "out", compute)[1].get_vocab() == tokenizer.get_vocab()
 
 
+def test_an_adapter_says_which_revision_of_its_base_it_was_trained_on(adapter, compute, tmp_path, monkeypatch):
+    about(adapter, base_model_name_or_path="acme/tiny", revision="v2")
+    asked = []
+
+    def whole(source: str, options: Any) -> None:
+        asked.append((source, options["revision"]))
+        raise OSError("not today")
+
+    monkeypatch.setattr("harness.engine.base._whole", whole)
+    with pytest.raises(UsageError, match="it is an adapter for acme/tiny, which fails: not today"):
+        build_base(str(adapter), [], tmp_path / "out", compute, seed=0)
+    assert asked == [("acme/tiny", "v2")]
+
+
+def become_a_prompt(adapter: Path) -> None:
+    peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2).save_pretrained(adapter)
+
+
 def lose_a_weight(adapter: Path) -> None:
     path = adapter / "adapter_model.safetensors"
     weights = load_file(path)
@@ -91,9 +109,10 @@ def lose_a_weight(adapter: Path) -> None:
             lambda adapter: about(adapter, task_type="SEQ_CLS"),
             "an adapter of type LORA for SEQ_CLS does not become a language",
         ),
+        (become_a_prompt, "an adapter of type PROMPT_TUNING for CAUSAL_LM does not become a language model"),
         (lambda adapter: about(adapter, base_model_name_or_path="/none"), "it is an adapter for /none, which fails: "),
     ],
-    ids=["weights", "kind", "base"],
+    ids=["weights", "kind", "prompt", "base"],
 )
 def test_an_adapter_that_cannot_be_merged_is_a_usage_error(adapter, compute, tmp_path, damage, text):
     damage(adapter)

@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 torch = pytest.importorskip("torch")
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled  # noqa: E402
 from transformers import (  # noqa: E402
     Gemma3Config,
     Gemma3ForConditionalGeneration,
@@ -190,6 +191,20 @@ def test_code_that_a_model_brings_is_not_run_without_trust(base, compute, tmp_pa
         with pytest.raises(UsageError, match=r"brings code of its own; read it, and .*trust_remote_code") as caught:
             attempt()
         assert "\n" not in str(caught.value)
+
+
+def test_downloads_may_be_shown_while_a_base_is_opened_and_loading_is_not(base, compute, tmp_path, monkeypatch, capfd):
+    shown = []
+
+    def tokenizer_of(*_, **__):
+        shown.append(not are_progress_bars_disabled())
+        raise ImportError("enough")
+
+    monkeypatch.setattr("harness.engine.base.tokenizer_of", tokenizer_of)
+    with pytest.raises(UsageError, match="enough"):
+        build_base(str(base), [], tmp_path / "out", compute, seed=0)
+    assert shown == [True]
+    assert capfd.readouterr().err == ""
 
 
 def test_a_package_that_a_base_needs_is_named(base, compute, tmp_path, monkeypatch):

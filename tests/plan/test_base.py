@@ -44,6 +44,10 @@ def test_code_of_its_own_may_need_no_tokenizer_files(tmp_path: Path) -> None:
     assert problem(tmp_path, "model", "config.json", "model.safetensors", code=True) is None
 
 
+def test_an_adapter_may_need_no_tokenizer_files(tmp_path: Path) -> None:
+    assert problem(tmp_path, "model", "adapter_config.json", "adapter_model.safetensors") is None
+
+
 @pytest.mark.parametrize("base", ["./none", "/none/at/all", "~/none-at-all", "a/b/c", "small.gguf", "org/name/model.gguf"])
 def test_what_can_only_be_a_path_and_is_not_there(tmp_path: Path, base: str) -> None:
     assert base_problem(base, tmp_path, False) == "there is no such file or folder; paths count from the plan's folder"

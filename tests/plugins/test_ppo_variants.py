@@ -186,6 +186,12 @@ def test_answers_without_a_score_get_the_mean_of_the_others(inputs, tmp_path):
     assert described["unscored"] == 0.5
 
 
+def test_a_judges_whole_numbers_are_scores_like_any_other(inputs, tmp_path):
+    loop = training(judged(inputs, Longest(lambda answers: list(range(len(answers))))), tmp_path)
+    loop.estimate(loop.sample(1)[0])
+    assert loop.scaling == RewardScaling(mean=3.5, deviation=pytest.approx(5.25**0.5), answers=8)  # of 0, 1, … 7
+
+
 def test_answers_without_a_score_do_not_change_the_scale_of_the_others(inputs, tmp_path):
     half = Longest(lambda answers: [None if row % 2 else float(row) for row in range(len(answers))])
     loop = training(judged(inputs, half), tmp_path)
