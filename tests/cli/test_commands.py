@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from harness.errors import UsageError
+
 HEAVY = (
     "torch",
     "transformers",
@@ -138,6 +140,23 @@ def test_score_refuses_a_file_without_answers(command: Callable[..., Any], conte
     outcome = command("score", "model", "rows.jsonl")
     assert (outcome.status, outcome.out) == (2, "")
     assert text in outcome.err
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("option", "trusted"), [((), False), (("--trust-remote-code",), True)])
+def test_score_lets_a_models_code_run_only_where_it_is_asked_to(
+    command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...], trusted: bool
+) -> None:
+    models = pytest.importorskip("harness.engine.models", exc_type=ImportError)
+
+    def load_reward_model(path: Path, compute: Any) -> None:
+        raise UsageError(f"trusted: {compute.trust_remote_code}")
+
+    monkeypatch.setattr(models, "load_reward_model", load_reward_model)
+    Path("model").mkdir()
+    Path("model/config.json").write_text("{}", encoding="utf-8")
+    Path("rows.jsonl").write_text('{"prompt": "a", "answer": "b"}', encoding="utf-8")
+    assert command("score", "model", "rows.jsonl", *option).err == f"trusted: {trusted}\n"
 
 
 def test_check_only_reads_the_store(command: Callable[..., Any], plan_text: str) -> None:
