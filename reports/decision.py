@@ -19,17 +19,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Axis:
-    """One thing to decide by, on the suite where it was measured, and which direction is good."""
+    """One thing to decide by, on the suite where it was measured, and which direction is good; None if neither is."""
 
     metric: str
     title: str
-    good: Good
+    good: Good | None
     suite: str
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A model's value on an axis, and which way it is shown to differ from the baseline's: None for the baseline."""
+    """A model's value on an axis, and which way it is shown to differ from the baseline's.
+
+    None for the baseline, and where no direction is good.
+    """
 
     text: str
     versus_baseline: Direction | None
@@ -66,12 +69,13 @@ def decision(facts: Facts) -> Decision:
 
 
 def _cell(facts: Facts, axis: Axis, model: str) -> Cell:
-    level, itself = _level(facts, axis, model), model == facts.baseline
-    return Cell(level.text if level else "–", None if itself else _shown(facts, axis, model, str(facts.baseline)))
+    level, told = _level(facts, axis, model), axis.good and model != facts.baseline
+    return Cell(level.text if level else "–", _shown(facts, axis, model, str(facts.baseline)) if told else None)
 
 
 def dominates(facts: Facts, axes: Sequence[Axis], one: str, other: str) -> bool:
     """Pareto dominance that its evidence supports: `one` is shown better on some axis, and on none is its value worse."""
+    axes = [axis for axis in axes if axis.good]
     for axis in axes:
         mine, theirs = _level(facts, axis, one), _level(facts, axis, other)
         if (
@@ -120,7 +124,7 @@ def _axes(facts: Facts, models: Sequence[str]) -> tuple[Axis, ...]:
             for where in facts.suites
             if facts.select(metric, suite=where, baseline=None)
         ),
-        Axis("length", f"length on {suite}, characters", "lower", suite),
+        Axis("length", f"length on {suite}, characters", None, suite),
     ]
     measured = tuple(axis for axis in axes if all(_level(facts, axis, model) for model in models))
     return measured if axes[0] in measured else ()

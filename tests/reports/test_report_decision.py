@@ -76,6 +76,19 @@ def test_less_is_better_where_it_is_a_cost() -> None:
     assert [row.cells[1].versus_baseline for row in table.rows] == [None, "worse", "better"]
 
 
+def test_answers_of_half_the_length_are_no_advantage() -> None:
+    """PPO's are shorter than DPO's beyond doubt, and all else is equal."""
+    lengths = [
+        estimate(name, "length", value, value - 5, value + 5, unit="characters per answer")
+        for name, value in (("sft", 134.0), ("dpo", 134.0), ("ppo", 67.0))
+    ]
+    equal = [win_rate("dpo", 0.62, 0.55, 0.69), win_rate("ppo", 0.62, 0.55, 0.69)]
+    table = decision(facts_of(*equal, *lengths, gap(0.0, -0.05, 0.05)))
+    assert [(axis.metric, axis.good) for axis in table.axes] == [("win-rate", "higher"), ("length", None)]
+    assert [row.cells[1].versus_baseline for row in table.rows] == [None, None, None]
+    assert {row.dominated_by for row in table.rows if row.model != "sft"} == {None}
+
+
 def test_kl_is_no_axis_where_candidates_start_from_something_else() -> None:
     other = {"aligner": "dpo", "gives": "model", "slots": {"init": "base"}}
     assert [axis.metric for axis in decision(facts_of(*CLEAR, *MOVED, dpo=other)).axes] == ["win-rate"]
