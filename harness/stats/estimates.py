@@ -13,10 +13,10 @@ from ..records import Estimate, Observation
 from .bootstrap import bca, percentile
 from .clusters import Clusters, Floats, TooFewPrompts
 from .intervals import Interval
-from .means import FEW_CLUSTERS, student_t
+from .means import ANY, DIFFERENCE_OF_SHARES, FEW_CLUSTERS, student_t
 from .rates import rate_difference_interval, rate_interval
 from .seeds import CrossedInterval, crossed_interval
-from .significance import sign_test
+from .significance import sign_test_of_mean
 
 if TYPE_CHECKING:
     from ..metrics import Measure
@@ -65,7 +65,7 @@ def estimate(
     paired = [o for o in observations if o.baseline_value is not None] if baseline is not None else []
     used = paired or observations
     values = np.array([o.value for o in used], dtype=np.float64)
-    columns, null = values[None], measure.null
+    columns, null, bounds = values[None], measure.null, ANY
     statistic: Callable[..., Any] | None = measure.statistic
     rate: Literal["rate", "difference"] | None = "rate" if _is_rate(values, measure.unit) else None
     if statistic is not None:
@@ -78,13 +78,16 @@ def estimate(
             columns = np.concatenate([columns, _columns(others, [o.baseline_covariates for o in paired])])
             statistic = _difference(statistic)
         both = np.concatenate([values, others])
-        rate = "difference" if np.isin(both, (0, 1)).all() and _is_rate(both, measure.unit) else None
+        shares = _is_rate(both, measure.unit)
+        rate = "difference" if shares and np.isin(both, (0, 1)).all() else None
+        bounds = DIFFERENCE_OF_SHARES if shares else ANY
     return _estimate(
         columns,
         [o.root for o in used],
         statistic,
         rate=rate if statistic is None else None,
         null=null if statistic is None else None,
+        bounds=bounds,
         bootstrap=Bootstrap(level, resamples, seed),
         seeds=[o.training_seed for o in used],
         names={
@@ -183,6 +186,7 @@ def _estimate(
     null: float | None,
     bootstrap: Bootstrap,
     names: dict[str, Any],
+    bounds: tuple[float, float] = ANY,
     seeds: Sequence[int | None] = (),
 ) -> Estimate:
     clusters = Clusters.of(roots)
@@ -190,7 +194,7 @@ def _estimate(
         if len(set(seeds)) > 1:
             interval: Interval = _over_seeds(columns, roots, seeds, statistic, rate, null, bootstrap, names["metric"])
         else:
-            interval = _interval(columns, clusters, statistic, rate, bootstrap)
+            interval = _interval(columns, clusters, statistic, rate, bounds, bootstrap)
     except TooFewPrompts as error:
         raise TooFewPrompts(f"{names['metric']} of {names['model']} on {names['suite']}: {error}") from None
     over: dict[str, Any] = {}
@@ -198,7 +202,7 @@ def _estimate(
         over = {"seeds": len(set(seeds)), "seed_error": interval.seed_error, "prompt_error": interval.prompt_error}
         p_value = interval.p_value
     else:
-        p_value = None if null is None else sign_test(columns[0], clusters, null)
+        p_value = None if null is None else sign_test_of_mean(columns[0], clusters, null)
     return Estimate(
         **names,
         value=interval.value,
@@ -248,13 +252,14 @@ def _interval(
     clusters: Clusters,
     statistic: Callable[..., Any] | None,
     rate: Literal["rate", "difference"] | None,
+    bounds: tuple[float, float],
     bootstrap: Bootstrap,
 ) -> Interval:
     """The table of `harness.stats`."""
     if rate is not None:
         return (rate_interval if rate == "rate" else rate_difference_interval)(columns[0], clusters, bootstrap.level)
     if statistic is None and clusters.count < FEW_CLUSTERS:
-        return student_t(columns[0], clusters, bootstrap.level)
+        return student_t(columns[0], clusters, bootstrap.level, bounds)
     make = bca if bootstrap.corrected else percentile
     return make(columns, clusters, statistic, level=bootstrap.level, resamples=bootstrap.resamples, seed=bootstrap.seed)
 

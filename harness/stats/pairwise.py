@@ -11,9 +11,9 @@ from ..records import Estimate
 from .bootstrap import bca
 from .clusters import Clusters, Floats, TooFewPrompts
 from .intervals import Interval
-from .means import FEW_CLUSTERS, student_t
+from .means import DIFFERENCE_OF_SHARES, FEW_CLUSTERS, student_t
 from .rates import rate_difference_interval
-from .significance import sign_test
+from .significance import sign_test_of_mean
 
 DRAWN = 300_000_000
 """How many values are drawn for all pairs together before the resamples become fewer."""
@@ -74,7 +74,7 @@ def pairwise_differences(
                 method=interval.method,
                 unit=unit,
                 seed=seed,
-                p_value=sign_test(mine - its, clusters),
+                p_value=sign_test_of_mean(mine - its, clusters),
                 resamples=interval.resamples,
             )
         )
@@ -85,5 +85,5 @@ def _interval(mine: Floats, its: Floats, clusters: Clusters, level: float, resam
     if np.isin(np.concatenate([mine, its]), (0, 1)).all():
         return rate_difference_interval(mine - its, clusters, level)
     if clusters.count < FEW_CLUSTERS or resamples < FEWEST_RESAMPLES:
-        return student_t(mine - its, clusters, level)
+        return student_t(mine - its, clusters, level, DIFFERENCE_OF_SHARES)
     return bca((mine - its)[None], clusters, level=level, resamples=resamples, seed=seed)

@@ -26,6 +26,14 @@ def test_equal_clusters_count_as_their_means() -> None:
     assert interval.method == "student-t-clustered"
 
 
+def test_limits_end_where_the_mean_has_to() -> None:
+    values = np.array([0.0, -0.5])
+    free, bounded = (student_t(values, Clusters.of("ab"), 0.95, *bounds) for bounds in ((), ((-1.0, 1.0),)))
+    # -.25 and 12.706 standard errors of .25
+    assert (free.low, free.high) == pytest.approx((-0.25 - 12.706 * 0.25, -0.25 + 12.706 * 0.25), abs=1e-3)
+    assert (bounded.low, bounded.high) == (-1.0, 1.0)
+
+
 def test_what_does_not_vary_is_exact_and_one_cluster_is_refused() -> None:
     assert student_t(np.full(4, 0.1), Clusters.of("abcd")).method == "exact-constant"
     with pytest.raises(TooFewPrompts):
