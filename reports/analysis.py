@@ -81,12 +81,12 @@ def _part(document: Mapping[str, Any], estimates: Sequence[Estimate], judge: str
     counts = [each for each in document["counts"] if (each["judge"], each["suite"]) == (judge, suite)]
     counts.sort(key=lambda each: -_value(by.get((each["model"], each["baseline"], "win-rate"))))
     rates = [each for each in mine if each.metric in WIN_RATES[:2]]
-    rates.sort(key=lambda each: [each.model == row["model"] for row in counts].index(True))
+    places = {(row["model"], row["baseline"]): place for place, row in enumerate(counts)}
+    rates.sort(key=lambda each: places[each.model, str(each.baseline)])
+    several = len({each.baseline for each in rates}) > 1
     points = [
-        charts.Point(
-            f"{each.model}{'' if each.metric == 'win-rate' else ' · equal lengths'}", each.value, each.low, each.high, n
-        )
-        for n, each in ((WIN_RATES.index(each.metric), each) for each in rates[:MOST_ROWS])
+        charts.Point(_label(each, several), each.value, each.low, each.high, WIN_RATES.index(each.metric))
+        for each in rates[:MOST_ROWS]
     ]
     words = "; ".join(f"{point.label}: {percent(point.value, 1)}" for point in points)
     ranking = next((each for each in document["rankings"] if (each["judge"], each["suite"]) == (judge, suite)), None)
@@ -99,6 +99,11 @@ def _part(document: Mapping[str, Any], estimates: Sequence[Estimate], judge: str
         ranked=tuple(_ranked(each) for each in ranking["standings"]) if ranking else (),
         ranking_note="" if ranking is None else _note(ranking),
     )
+
+
+def _label(estimate: Estimate, several: bool) -> str:
+    against = f" against {estimate.baseline}" if several else ""
+    return f"{estimate.model}{against}{'' if estimate.metric == 'win-rate' else ' · equal lengths'}"
 
 
 def _value(estimate: Estimate | None) -> float:

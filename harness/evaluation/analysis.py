@@ -14,6 +14,7 @@ from .difficulty import Difficulties
 from .estimates import adjusted
 
 MEASURE = Measure(name="win-rate", unit="share of prompts", better="higher", compare=False, null=0.5)
+DIFFERENCE = f"{MEASURE.name}-difference"
 FITTED_ROWS = 15_000_000
 """How many rows the length-controlled fits see in all, over every pair and resample, before the resamples become fewer."""
 FEWEST_RESAMPLES = 200
@@ -92,7 +93,7 @@ def analyse(
                 for model in models
             },
             {row.prompt_id: row.root for model in models for row in scored[judge, suite, model, baseline]},
-            metric="win-rate-difference",
+            metric=DIFFERENCE,
             judge=judge,
             suite=suite,
             unit=MEASURE.unit,
@@ -100,7 +101,7 @@ def analyse(
             **options,
         )
         made += [*differences, *skipped]
-    made = adjusted(made, {MEASURE.name: (MEASURE, "judgements")})
+    made = adjusted(_of_one_kind(made), {MEASURE.name: (MEASURE, "judgements")})
     rankings = []
     for judge, suite in dict.fromkeys((pair[0], pair[1]) for pair in scored):
         rows_ = [row for pair, found in scored.items() if pair[:2] == (judge, suite) for row in found]
@@ -129,6 +130,22 @@ def _count(pair: tuple[str, str, str, str], rows: Sequence[Judged]) -> Count:
         losses=sum(value < 0.5 for value in values),
         nulls=len(rows) - len(values),
     )
+
+
+def _of_one_kind(made: Sequence[Estimate | str]) -> list[Estimate | str]:
+    """The same without the differences of two models that met several baselines, each of which gives another."""
+    by_pair: dict[tuple[str | None, str, frozenset[str | None]], list[Estimate]] = {}
+    for each in made:
+        if isinstance(each, Estimate) and each.metric == DIFFERENCE:
+            by_pair.setdefault((each.judge, each.suite, frozenset((each.model, each.baseline))), []).append(each)
+    several = [found for found in by_pair.values() if len(found) > 1]
+    left_out = {id(each) for found in several for each in found}
+    notes = [
+        f"{found[0].model} less {found[0].baseline}: left out, for they met {len(found)} baselines, and their win rates differ "
+        "otherwise by each; the ranking compares them"
+        for found in several
+    ]
+    return [*(each for each in made if id(each) not in left_out), *notes]
 
 
 def _empty(count: Count) -> bool:

@@ -155,6 +155,19 @@ def test_several_models_are_compared_and_ranked(command: Command) -> None:
     assert strengths["good"] - strengths["gpt4"] == pytest.approx(math.log(rates["good"] / (1 - rates["good"])))
 
 
+def test_two_models_that_met_several_baselines_have_no_single_difference(command: Command) -> None:
+    """A wins 75 % against X and 50 % against Y, B 50 % against both, and C met X alone."""
+    wins = {("A", "X"): 3, ("A", "Y"): 2, ("B", "X"): 2, ("B", "Y"): 2, ("C", "X"): 1}
+    rows = [line(str(n), float(n % 4 < least), model, baseline=other) for (model, other), least in wins.items() for n in range(40)]
+    document = analysed(command, write("lines.jsonl", rows), "-o", "page.html")
+    differences = {(e["model"], e["baseline"]): e["value"] for e in document["estimates"] if "difference" in e["metric"]}
+    assert differences == {("C", "A"): -0.5, ("C", "B"): -0.25}
+    assert any(note.startswith("B less A: left out, for they met 2 baselines") for note in document["notes"])
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "A against X: 75.0" in page
+    assert "A against Y: 50.0" in page
+
+
 def test_judges_are_kept_apart(command: Command) -> None:
     rows = [line(str(n), n % 2, judge=judge) for judge in ("one", "two") for n in range(6)]
     document = analysed(command, write("lines.jsonl", rows))
