@@ -13,9 +13,10 @@ from .llm_verdict import Unread
 def usage(replies: Sequence[KeptReply | Unread]) -> tuple[harness.Usage | None, float | None]:
     """The tokens and the price of replies, and their cost in dollars; None where there is none, or it is not known.
 
-    The cost is what they cost when they were asked, which is before this run where they come from the store.
+    The cost is what they cost when they were asked, which is before this run where they come from the store. A reply that
+    answers two equal questions is one.
     """
-    read = [each for each in replies if isinstance(each, KeptReply)]
+    read = list({id(each): each for each in replies if isinstance(each, KeptReply)}.values())
     if not read:
         return None, None
     price = read[-1].price_per_million

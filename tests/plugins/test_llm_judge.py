@@ -204,6 +204,16 @@ def test_a_judgement_says_what_it_cost() -> None:
     assert charged == [(2, pytest.approx(0.00075))]
 
 
+def test_two_equal_answers_are_one_question_and_cost_one_reply() -> None:
+    charged = []
+    with serving(prefers_longer) as server:
+        config = options(server.url, price_per_million={"input": 3.0, "output": 15.0})
+        (verdict,) = judged(Llm(), [pair(0, "same", "same")], config, charge=lambda *each: charged.append(each))
+    assert verdict.usage is not None
+    assert verdict.usage.replies == len(server.requests) == 1
+    assert charged == [(1, pytest.approx(verdict.cost))]
+
+
 def test_no_more_calls_go_out_than_the_budget_has() -> None:
     with serving(prefers_longer) as server:
         judge, config = Llm(), options(server.url, budget_calls=7, max_retries=3)
