@@ -89,7 +89,8 @@ class Workload:
     """How much a plan gives a judge to do: prompts by suite, how many pairs of models, how many models.
 
     `answer_tokens` is the longest answer. `canaries` are prompts of an audit by suite, one for each comparison that asks for
-    something new, which is an answer of its own for a judge that scores.
+    something new, which is an answer of its own for a judge that scores. `along` are the policies that are kept along a
+    training, which judges that score are asked about on the first suite.
     """
 
     prompts: Mapping[str, Sequence[Prompt]]
@@ -97,6 +98,7 @@ class Workload:
     models: int
     answer_tokens: int
     canaries: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
+    along: int = 0
 
 
 class Judge(Component):

@@ -80,11 +80,13 @@ class Preview:
             models=len(trainings.models()),
             answer_tokens=evaluate.generate.max_new_tokens,
             canaries={first: prompts[first][:CANARY_PROMPTS] * NEW_QUESTIONS},
+            # The last policy that a stage keeps is its model.
+            along=sum(getattr(node.config, "checkpoints", 0) - 1 for node in self.graph.along()),
         )
         unsafe = {name: [row.messages() for row in suite.rows if row.expect == "refuse"] for name, suite in suites.items()}
         for judges, load in (
             (self.graph.judges, workload),
-            (self.graph.harm, replace(workload, prompts=unsafe, canaries={})),
+            (self.graph.harm, replace(workload, prompts=unsafe, canaries={}, along=0)),
         ):
             for name, node in judges.items():
                 if text := node.judge.component().forecast(node.config, folder, load):

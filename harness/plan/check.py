@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ..errors import PlanError
 from .base import base_problem
-from .evaluation import check_evaluation, resolve_harm, resolve_judges, resolve_metrics, unfitted
+from .evaluation import check_evaluation, check_sampling, resolve_harm, resolve_judges, resolve_metrics, unfitted
 from .gates import check_gate, expected_estimates
 from .graph import BASE, DataNode, Graph, JudgeNode, MetricNode
 from .labels import check_labels
@@ -62,6 +62,7 @@ def check(document: Document, registry: Registry) -> Graph:
     check_seeds(stages, best_of_n, plan.seeds, problems)
     if plan.evaluate is not None:
         check_labels(plan.evaluate, problems, graph.comparisons())
+        check_sampling(plan.evaluate, graph, problems)
     for name, judge in judges.items():
         if judge.config is not None and (text := unfitted(graph, judge)):
             problems.add(("evaluate", "judges", name, "temperature"), text)

@@ -99,13 +99,12 @@ def resolve_metrics(evaluate: Evaluate, problems: Problems) -> tuple[MetricNode,
             _, measures = asked.setdefault(entry.name, (entry, []))
             if measure not in measures:
                 measures.append(measure)
-    options = evaluate.generate
+    option = _other_sampling(evaluate)
     for entry, _ in asked.values():
         if entry.component.scope == "harm" and not evaluate.harm:
             text = f"{entry.name} needs a judge that scores harm; name one under `evaluate.harm`, or leave it out"
             problems.add(("evaluate", "metrics"), text)
-        if entry.component.needs_plain_sampling and (options.temperature != 1 or options.top_p != 1):
-            option = "temperature" if options.temperature != 1 else "top_p"
+        if entry.component.needs_plain_sampling and option:
             text = f"{entry.name} is only right for temperature 1 without top_p; change the sampling, or leave it out"
             problems.add(("evaluate", "generate", option), text)
     return tuple(MetricNode(entry, tuple(measures)) for entry, measures in asked.values())
@@ -126,6 +125,23 @@ def row_problem(metrics: Sequence[MetricNode]) -> Callable[[SuiteRow], str | Non
         return next((text for each in components if (text := each.problem(row))), None)
 
     return problem
+
+
+def check_sampling(evaluate: Evaluate, graph: Graph, problems: Problems) -> None:
+    """Check that policies along a training, which are laid out by their KL, answer as KL is defined."""
+    kept, option = graph.along(), _other_sampling(evaluate)
+    if kept and option:
+        text = (
+            f"policies along a training are compared by their KL, which is only right for temperature 1 without top_p; change "
+            f"the sampling, or leave `checkpoints` out of {kept[0].name}"
+        )
+        problems.add(("evaluate", "generate", option), text)
+
+
+def _other_sampling(evaluate: Evaluate) -> str | None:
+    """The option by which answers are sampled otherwise than at temperature 1 from the whole distribution."""
+    options = evaluate.generate
+    return "temperature" if options.temperature != 1 else "top_p" if options.top_p != 1 else None
 
 
 def check_evaluation(evaluate: Evaluate, metrics: Sequence[MetricNode], problems: Problems, references: References) -> None:

@@ -209,19 +209,21 @@ class Graph:
         pairs = [(second, first) for first, second in itertools.combinations(models, 2)]
         return pairs if evaluate and evaluate.compare == "all" else [pair for pair in pairs if pair[1] == models[0]]
 
+    def along(self) -> list[StageNode]:
+        """The compared stages that keep policies along their training."""
+        compared = (self.stages[name] for name in self.models() if name in self.stages)
+        return [node for node in compared if getattr(node.config, "checkpoints", 0)]
+
     def watched(self) -> dict[str, str]:
-        """Compared stages that keep policies along their training, with the reward model that each was trained against.
+        """The stages `along`, with the reward model that each was trained against.
 
         Those whose reward model is a judge of the plan are left out: it scores them anyway.
         """
         judging = {*self.judges, *(model for node in self.judges.values() for model in node.models.values())}
-        nodes = [self.stages[name] for name in self.models() if name in self.stages]
         return {
             node.name: reward
-            for node in nodes
-            if getattr(node.config, "checkpoints", 0)
-            and (reward := node.slots.get("reward")) in self.reward_models()
-            and reward not in judging
+            for node in self.along()
+            if (reward := node.slots.get("reward")) in self.reward_models() and reward not in judging
         }
 
     def reward_models(self) -> list[str]:

@@ -71,9 +71,11 @@ class Rubric(harness.ScoringJudge):
     def forecast(self, config: RubricOptions, folder: Path, workload: harness.Workload) -> str:
         """Calls, tokens and dollars."""
         template = load_template(config.template, folder, PLACEHOLDERS)
+        (first, *others), models = workload.prompts.values(), workload.models
+        asked = [[*first] * (models + workload.along), *([*each] * models for each in others), *workload.canaries.values()]
         sizes = [
             (_messages(template, prompt, "", criterion), workload.answer_tokens)
-            for prompts in (*([*each] * workload.models for each in workload.prompts.values()), *workload.canaries.values())
+            for prompts in asked
             for prompt in prompts
             for criterion in config.criteria.values()
         ]

@@ -8,6 +8,12 @@ from harness.errors import PlanError
 from harness.plan import Graph
 from harness.plan.graph import Slot
 
+GATES = (
+    '{model: ppo, metric: kl, suite: held, value: "<= 9"}',
+    '{model: dpo, metric: kl, suite: held, value: "<= 5"}',
+)
+"""What the small plan requires."""
+
 
 def test_stages_come_after_what_they_build_on_and_otherwise_as_listed(resolve: Callable[..., Graph]) -> None:
     assert list(resolve().stages) == ["sft", "reward", "ppo", "referee", "dpo"]
@@ -65,3 +71,19 @@ def test_what_is_broken_is_told_once_and_not_again_by_what_names_it(resolve: Cal
 def test_a_slot_accepts_its_kinds(text: str, kind: str, fits: bool) -> None:
     assert Slot.parse(text).accepts(kind) is fits
     assert Slot.parse(text).optional is text.endswith("?")
+
+
+@pytest.mark.parametrize(("option", "value"), [("temperature", "0.5"), ("top_p", "0.9")])
+def test_policies_along_a_training_are_compared_by_kl_which_needs_plain_sampling(
+    resolve: Callable[..., Graph], option: str, value: str
+) -> None:
+    kept = ("dpo: {aligner: dpo, init: sft,", "dpo: {aligner: dpo, init: sft, checkpoints: 3,")
+    sampling = (
+        "  metrics: [win-rate, reward, kl, accuracy]\n",
+        f"  generate: {{{option}: {value}}}\n  metrics: [win-rate]\n",
+    )
+    gates = [("require:", "require: []"), *((f"  - {line}\n", "") for line in GATES)]
+    requires = (',\n        requires: [{model: reward, metric: accuracy, value: ">= 0.6"}]', "")
+    resolve(sampling, requires, *gates)
+    with pytest.raises(PlanError, match=rf"evaluate\.generate\.{option}: policies along a training .* out of dpo"):
+        resolve(kept, sampling, requires, *gates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,9 @@ def test_a_rubric_is_asked_for_every_answer_and_criterion(resolve: Callable[...,
     text = node.judge.component().forecast(node.config, Path(), workload)
     # 4 prompts, 3 models, 3 criteria.
     assert str(text).startswith("36 calls to m at")
+    # 2 more policies answer the 3 prompts of the first suite.
+    text = node.judge.component().forecast(node.config, Path(), replace(workload, along=2))
+    assert str(text).startswith(f"{36 + 2 * 3 * 3} calls to m at")
     assert "prices not known" in str(text)
 
 
