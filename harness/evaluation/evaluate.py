@@ -125,11 +125,12 @@ class Evaluation:
         return not lost
 
     def _comparable(self, model: str, answering: Sequence[str]) -> bool:
-        """Whether there are answers of the model's baseline, too; of the plan's own it is told elsewhere."""
-        baseline = self.trainings.baseline(model)
-        if baseline not in answering and baseline != self.plan.baseline:
-            self.run.warn(f"{model!r} was left out: its baseline {baseline!r} did not finish")
-        return baseline in answering
+        """Whether there are answers of a baseline of the model, too; of the plan's own it is told elsewhere."""
+        baselines = self.trainings.baselines(model)
+        found = any(baseline in answering for baseline in baselines)
+        if not found and self.plan.baseline not in baselines:
+            self.run.warn(f"{model!r} was left out: its baseline {baselines[0]!r} did not finish")
+        return found
 
     def _ready(self, node: JudgeNode) -> bool:
         lost = [name for name in node.models.values() if name not in self.run.artifacts]
@@ -251,13 +252,14 @@ class Evaluation:
     def _observations(self, recorded: Recorded) -> Iterator[Observation]:
         """What each metric sees in the evidence of its scope."""
         rows = {name: {row.id: row for row in suite.rows} for name, suite in self.suites.items()}
-        base, samples, scores = self.trainings.baseline, recorded.samples, recorded.scores
-        harm, likelihoods = recorded.harm, recorded.likelihoods
+        samples, scores, harm, likelihoods = recorded.samples, recorded.scores, recorded.harm, recorded.likelihoods
 
-        def answers(model: str, suite: str, baseline: str | None = None) -> Evidence:
-            baseline = baseline or base(model)
+        def against(model: str) -> list[str]:
+            return [baseline for baseline in self.trainings.baselines(model) if baseline in self.answering]
+
+        def answers(model: str, suite: str, baseline: str) -> Evidence:
             return Evidence(
-                model=model,
+                model=self.trainings.observed(model, baseline),
                 suite=suite,
                 rows=rows[suite],
                 samples=samples[model, suite].records,
@@ -268,18 +270,19 @@ class Evaluation:
             scope = node.metric.component.scope
             found: Iterator[Evidence]
             if scope == "samples":
-                found = (answers(model, suite) for model, suite in samples)
+                found = (answers(model, suite, baseline) for model, suite in samples for baseline in against(model))
             elif scope == "scores":
                 found = (
                     replace(
-                        answers(model, suite),
+                        answers(model, suite, baseline),
                         judge=judge,
                         scores=scores[judge, model, suite].records,
-                        baseline_scores=scores[judge, base(model), suite].records if model != base(model) else (),
+                        baseline_scores=scores[judge, baseline, suite].records if model != baseline else (),
                         scale=self._scale(judge),
                         reference_scores=[row.score for row in kept.records if row.score is not None] if kept else (),
                     )
                     for judge, model, suite, kept in self._scored(recorded)
+                    for baseline in against(model)
                 )
             elif scope == "judgements":
                 found = (
@@ -289,22 +292,24 @@ class Evaluation:
             elif scope == "harm":
                 found = (
                     replace(
-                        answers(model, suite),
+                        answers(model, suite, baseline),
                         judge=judge,
                         scores=kept.records,
-                        baseline_scores=harm[judge, base(model), suite].records if model != base(model) else (),
+                        baseline_scores=harm[judge, baseline, suite].records if model != baseline else (),
                         scale=self.harm[judge].judge.component.scale,
                     )
                     for (judge, model, suite), kept in harm.items()
+                    for baseline in against(model)
                 )
             elif scope == "likelihoods":
                 found = (
                     replace(
-                        answers(model, suite),
+                        answers(model, suite, baseline),
                         likelihoods=kept.records,
-                        baseline_likelihoods=likelihoods[base(model), suite].records if model != base(model) else (),
+                        baseline_likelihoods=likelihoods[baseline, suite].records if model != baseline else (),
                     )
                     for (model, suite), kept in likelihoods.items()
+                    for baseline in against(model)
                 )
             else:
                 found = (

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..metrics import Measure
+from ..plan.graph import copy_name
 from ..plan.model import Bootstrap
 from ..records import Estimate, Observation, SeedEstimate
 from .estimates import make_estimates
@@ -15,23 +16,29 @@ if TYPE_CHECKING:
 
 
 class Trainings:
-    """The models of a plan with every training seed. Comparisons stay within a seed."""
+    """The models of a plan with every training seed. Comparisons stay within a seed.
+
+    What no stage trains is one model, which every seed's baseline is compared with.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self._baseline: dict[str, str] = {}
+        self._baselines: dict[str, list[str]] = {}
         self._of_plan: dict[str, tuple[str, int | None]] = {}
         models = graph.models()
         for seed, named in graph.trainings():
-            self._baseline |= {named(name): named(models[0]) for name in models}
+            for name in models:
+                found = self._baselines.setdefault(named(name), [])
+                found.extend({named(models[0])} - {*found})
             for name in (*models, *graph.reward_models()):
-                # What no stage trains is the same with every seed.
                 trained = name in graph.stages or name in graph.best_of_n
                 self._of_plan[named(name)] = (name, seed if trained else None)
+                if not trained and seed is not None:
+                    self._of_plan[copy_name(name, seed)] = (name, seed)
 
     def models(self) -> list[str]:
         """The models whose answers are compared, those of the first seed first."""
-        return list(self._baseline)
+        return list(self._baselines)
 
     def comparisons(self) -> list[tuple[str, str]]:
         """Every two models that judges compare, the baseline second."""
@@ -42,9 +49,15 @@ class Trainings:
         """The stages that give reward models."""
         return [named(name) for _, named in self.graph.trainings() for name in self.graph.reward_models()]
 
-    def baseline(self, model: str) -> str:
-        """What a model is compared with: the baseline of the same seed."""
-        return self._baseline.get(model) or self.graph.models()[0]
+    def baselines(self, model: str) -> list[str]:
+        """What a model is compared with: the baseline of the same seed, or those of all seeds where no stage trains it."""
+        return self._baselines.get(model) or self.graph.models()[:1]
+
+    def observed(self, model: str, baseline: str) -> str:
+        """What a model is called in what is observed beside `baseline`: with each seed's another name, where no stage trains it."""
+        seed = self._of_plan[baseline][1]
+        several, untrained = len(self.graph.plan.seeds) > 1, self._of_plan.get(model) == (model, None)
+        return copy_name(model, seed) if several and untrained and seed is not None else model
 
     def of_plan(self, observation: Observation) -> Observation:
         """An observation under the names of the plan, with the training seed beside them."""

@@ -17,6 +17,7 @@ from harness.rundir import RunFolder
 pytestmark = pytest.mark.torch
 
 SEEDS = ("seed: 3\n", "seed: 3\nseeds: [3, 5]\n")
+CANDIDATES = ("candidates: [dpo, ppo]", "candidates: [dpo, ppo, base]")
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +26,9 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from micro import PLAN
 
     folder = tmp_path_factory.mktemp("seeds")
-    (folder / "plan.yaml").write_text(PLAN.replace(*SEEDS), encoding="utf-8")
-    (folder / "once.yaml").write_text(PLAN, encoding="utf-8")
+    plan = PLAN.replace(*CANDIDATES)
+    (folder / "plan.yaml").write_text(plan.replace(*SEEDS), encoding="utf-8")
+    (folder / "once.yaml").write_text(plan, encoding="utf-8")
     done = harness(folder, "run", "plan.yaml", "--out", "run")
     assert done.returncode == 0, done.stderr
     return folder
@@ -57,7 +59,7 @@ def test_estimates_are_over_both_seeds_under_the_plans_names(seeded: Path) -> No
     for each in run.seeds():
         by_seed.setdefault((each.model, each.metric, each.judge, each.suite, each.baseline), []).append(each.value)
     pooled = [each for each in run.estimates() if each.seeds]
-    assert {each.model for each in pooled} == {"sft", "reward", "referee", "dpo", "ppo"}
+    assert {each.model for each in pooled} == {"sft", "reward", "referee", "dpo", "ppo", "base"}
     assert {"win-rate", "win-rate-difference", "kl", "accuracy", "refusal-unsafe"} <= {each.metric for each in pooled}
     for each in pooled:
         assert each.seeds == 2
@@ -70,7 +72,8 @@ def test_estimates_are_over_both_seeds_under_the_plans_names(seeded: Path) -> No
 def test_models_are_compared_within_their_seed_by_the_first_seeds_referee(seeded: Path) -> None:
     run = RunFolder(seeded / "run")
     compared = {key[1] for key in run.judgements()}
-    assert compared == {f"{model}{seed}--sft{seed}" for model in ("dpo", "ppo") for seed in ("", "-seed-5")}
+    trained = {f"{model}{seed}--sft{seed}" for model in ("dpo", "ppo") for seed in ("", "-seed-5")}
+    assert compared == trained | {"base--sft", "base--sft-seed-5"}
     assert run.lock()["judges"]["referee"]["models"] == {"model": "referee"}
 
 
@@ -78,9 +81,11 @@ def test_a_difference_is_from_the_baseline_of_the_same_seed(seeded: Path) -> Non
     run = RunFolder(seeded / "run")
     lengths = {(model, row.prompt_id): len(row.answer) for (model, _), rows in run.samples().items() for row in rows}
     found = [each for each in run.observations() if each.metric == "length" and each.training_seed == 5]
-    assert {each.model for each in found} == {"sft", "dpo", "ppo"}
+    assert {each.model for each in found} == {"sft", "dpo", "ppo", "base"}
     for each in found:
-        assert each.value == lengths[f"{each.model}-seed-5", each.prompt_id]
+        # No stage trains the base: it stands against the baseline of every seed.
+        name = "base" if each.model == "base" else f"{each.model}-seed-5"
+        assert each.value == lengths[name, each.prompt_id]
         of_baseline = None if each.model == "sft" else lengths["sft-seed-5", each.prompt_id]
         assert each.baseline_value == of_baseline
 
