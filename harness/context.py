@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ class RunningStage(StageContext):
     """The context of a stage that trains in this process.
 
     Scalars go to the train log beside the checkpoints, to `on_log`, and to the `health` monitor, which may end the stage;
-    those before a checkpoint that it goes on from, to the latter two again. The train log is moved into the output when the
-    stage is done, so that it is committed with the model.
+    those before a checkpoint that it goes on from, to the latter two again. The train log is copied into the output when the
+    stage is done, so that it is committed with the model, and stays where it is: a kill in between loses nothing.
+
+    `earlier_seconds` is what interrupted tries had spent up to the checkpoint that this one goes on from.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class RunningStage(StageContext):
         self._keep = keep
         self._health = health or Monitor(name, (), lambda _: None)
         self._resumed = False
+        self._started = time.monotonic()
+        self.earlier_seconds = 0.0
 
     def log(self, step: int, values: Mapping[str, float], total: int | None = None) -> None:
         """Record scalars at a step; see StageContext. Raises StageError where a health rule ends the stage."""
@@ -60,8 +65,9 @@ class RunningStage(StageContext):
         if not self._resumed:
             self.rewind(0)
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        seconds = round(self.earlier_seconds + time.monotonic() - self._started, 3)
         with self._log_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "total": total, "values": finite}) + "\n")
+            file.write(json.dumps({"step": step, "total": total, "seconds": seconds, "values": finite}) + "\n")
         self._tell(step, finite, total, again=False)
 
     def rewind(self, step: int) -> None:
@@ -69,6 +75,7 @@ class RunningStage(StageContext):
         kept = [row for row in read_train_log(self._log_path) if row["step"] <= step] if step else []
         self._log_path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         self._resumed = True
+        self.earlier_seconds = kept[-1]["seconds"] if kept else 0.0
         self._health.reset()
         for row in kept:
             self._tell(row["step"], row["values"], row.get("total"), again=True)
@@ -84,9 +91,9 @@ class RunningStage(StageContext):
     def finish(self) -> None:
         """Put the train log beside the model. Raises StageError where a health rule ends the stage after all."""
         self._health.finish()
-        if not self._log_path.exists():
-            self._log_path.touch()
-        self._log_path.rename(self.output / TRAIN_LOG)
+        # Without the seconds, which no second run would have again.
+        rows = ({name: row[name] for name in ("step", "total", "values")} for row in read_train_log(self._log_path))
+        (self.output / TRAIN_LOG).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
     def _tell(self, step: int, values: Mapping[str, float], total: int | None, again: bool) -> None:
         self._on_log(step, values, total, again)
@@ -110,7 +117,7 @@ def read_train_log(path: Path) -> Iterator[dict[str, Any]]:
 def _logged(row: Any) -> dict[str, Any]:
     """A row of a train log, as it is read. Raises what a row that is none makes the conversions raise."""
     values = {str(name): float(value) for name, value in row["values"].items()}
-    return {"step": int(row["step"]), "total": row.get("total"), "values": values}
+    return {"step": int(row["step"]), "total": row.get("total"), "seconds": float(row.get("seconds", 0)), "values": values}
 
 
 class PeakMemory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 class Trajectory:
     """`count` policies at equal distances of steps; the last of them is the trained model itself, and not kept twice.
 
-    They wait beside the training's checkpoints, so that an interrupted training still has them, and become part of the
-    artifact with `collect`.
+    They wait beside the training's checkpoints, so that an interrupted training still has them, and are copied into the
+    artifact by `collect`.
     """
 
     def __init__(self, model: Any, tokenizer: Any, count: int, context: StageContext) -> None:
@@ -36,6 +37,14 @@ class Trajectory:
         save_model(policy, self.tokenizer, folder)
 
     def collect(self) -> None:
-        """Move what was kept into the artifact."""
+        """Put what was kept into the artifact, too; it waits on until that is whole."""
         if self.waiting.exists():
-            shutil.move(self.waiting, self.output)
+            shutil.copytree(self.waiting, self.output, copy_function=_linked)
+
+
+def _linked(source: str, target: str) -> None:
+    """The file under another name, or a copy where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

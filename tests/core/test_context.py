@@ -44,6 +44,37 @@ def test_scalars_after_a_checkpoint_are_forgotten_and_those_before_it_told_again
     assert [(row["step"], row["values"]["loss"]) for row in kept] == [(1, 1.0), (2, 2.0), (3, 30.0)]
 
 
+def test_what_earlier_tries_spent_up_to_the_checkpoint_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """10 seconds to step 1, 25 to step 2; killed; the second try goes on from step 1 and is 3 seconds at step 2."""
+    clock = iter([0.0, 10.0, 25.0, 100.0, 103.0, 200.0, 201.5])
+    monkeypatch.setattr("harness.context.time.monotonic", lambda: next(clock))
+    first = stage(tmp_path, [])
+    first.log(1, {"loss": 1.0})
+    first.log(2, {"loss": 2.0})
+    second = stage(tmp_path, [])
+    second.rewind(1)
+    assert second.earlier_seconds == 10.0
+    second.log(2, {"loss": 2.0})
+    third = stage(tmp_path, [])
+    third.rewind(2)
+    assert third.earlier_seconds == 13.0
+    third.log(3, {"loss": 3.0})
+    third.finish()
+    assert "seconds" not in (tmp_path / "output" / TRAIN_LOG).read_text()
+
+
+def test_a_kill_after_the_training_leaves_its_log_to_the_next_try(tmp_path: Path) -> None:
+    first = stage(tmp_path, [])
+    for step in (1, 2):
+        first.log(step, {"loss": float(step)})
+    first.finish()
+    (tmp_path / "output" / TRAIN_LOG).unlink()  # as the store empties the output of an unfinished try
+    second = stage(tmp_path, [])
+    second.rewind(2)
+    second.finish()
+    assert [row["step"] for row in read_train_log(tmp_path / "output" / TRAIN_LOG)] == [1, 2]
+
+
 def test_a_stage_that_starts_anew_forgets_an_earlier_try(tmp_path: Path) -> None:
     stage(tmp_path, []).log(1, {"loss": 1.0})
     again = stage(tmp_path, [])
