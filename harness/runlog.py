@@ -19,11 +19,17 @@ from .plan import BASE, Graph
 from .records import Estimate, write_json, write_text
 from .rundir import RunFolder
 
+LOCK = ".lock"
+"""Held in a run folder while a run writes it."""
+
 
 class RunLog:
-    """Keeps run.json and events.jsonl. Raises UsageError if the run folder cannot be written or holds another run."""
+    """Keeps run.json and events.jsonl, and other runs out of the run folder until `finish`.
 
-    def __init__(self, folder: RunFolder, graph: Graph, compute: Compute, command: Sequence[str]) -> None:
+    `store` may lie in the run folder. Raises UsageError if the folder cannot be written, or holds another run or something else.
+    """
+
+    def __init__(self, folder: RunFolder, graph: Graph, compute: Compute, command: Sequence[str], store: Path) -> None:
         self._folder = folder.path
         self._started = time.monotonic()
         self._lock = threading.Lock()
@@ -45,12 +51,22 @@ class RunLog:
             "versions": library_versions(),
             "git": _revision(graph.document.folder),
         }
+        from filelock import FileLock, Timeout
+
+        self._held = FileLock(self._folder / LOCK)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            _empty(self._folder, graph.plan.name)
-            self._save()  # before anything else: it tells the next run that the folder is that of a run
-            write_text(folder.plan_path, graph.document.text)
-            self._events = EventLog(self._folder / "events.jsonl")
+            self._held.acquire(timeout=0)
+            try:
+                _empty(self._folder, graph.plan.name, store)
+                self._save()  # before anything else: it tells the next run that the folder is that of a run
+                write_text(folder.plan_path, graph.document.text)
+                self._events = EventLog(self._folder / "events.jsonl")
+            except Exception:
+                self._release()
+                raise
+        except Timeout:
+            raise UsageError(f"run folder {self._folder}: another run is writing it; choose another with --out") from None
         except OSError as error:
             raise UsageError(f"run folder {self._folder}: {error.strerror}; choose another with --out") from None
         self.event("run_start", plan=graph.plan.name)
@@ -100,15 +116,21 @@ class RunLog:
             self.event("run_finish", status=status)
         finally:
             self._events.close()
+            self._release()
+
+    def _release(self) -> None:
+        (self._folder / LOCK).unlink(missing_ok=True)
+        self._held.release()
 
     def _save(self) -> None:
         steps = {"stages": self.stages, "evaluation": self._evaluation, "judges": self._judges}
         write_json(self._folder / "run.json", {**self._run, **steps, "warnings": self._warnings, "gates": self._gates})
 
 
-def _empty(folder: Path, plan: str) -> None:
+def _empty(folder: Path, plan: str, store: Path) -> None:
     """Make room for a run: remove what an earlier run of the plan left here; refuse a folder that holds anything else."""
-    if not any(folder.iterdir()):
+    found = [path for path in folder.iterdir() if path.name != LOCK and not store.resolve().is_relative_to(path.resolve())]
+    if not found:
         return
     if not (folder / "run.json").exists():
         raise UsageError(f"run folder {folder}: holds something else than a run; give an empty or new folder with --out")

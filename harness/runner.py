@@ -88,12 +88,13 @@ class Run:
         The run folder is finished, and the plugins told, whatever happens, except after Ctrl-C.
         """
         self.data = DataSets(self.graph)
-        self.log = RunLog(self.folder, self.graph, self.compute, self.command)
+        self.log = RunLog(self.folder, self.graph, self.compute, self.command, self.store.root)
         try:
             status = self._carry_out()
         except KeyboardInterrupt:
             self.log.finish("interrupted")
-            raise Interrupted("interrupted; run the same command again, and it goes on where it stopped") from None
+            again = "without --fresh to go on where it stopped" if self.fresh else "and it goes on where it stopped"
+            raise Interrupted(f"interrupted; run the same command again, {again}") from None
         except Exception as error:
             told = self._cause(error)
             try:
@@ -185,7 +186,8 @@ class Run:
     def _wanted(self) -> list[str]:
         if not self.only:
             return list(self.graph.stages)
-        needed = {each for name in self.only for each in (name, *self.graph.ancestors(name))}
+        named = [name for name, node in self.graph.stages.items() if {name, node.copy_of} & self.only]
+        needed = {each for name in named for each in (name, *self.graph.ancestors(name))}
         return [name for name in self.graph.stages if name in needed]
 
     def _data_counts(self, wanted: Iterable[str]) -> Iterable[str]:
@@ -301,7 +303,7 @@ class Run:
         if not (work.output / "config.json").exists():
             raise StageError(f"stage {node.name!r}: {node.aligner.name} saved no model; this is an error of its plugin")
         context.finish()
-        return write_model_card(self.graph, node, inputs, work.output)
+        return {"earlier_seconds": context.earlier_seconds, **write_model_card(self.graph, node, inputs, work.output)}
 
     def _replay(self, name: str, result: Result, monitor: Monitor) -> None:
         """Tell a finished stage's scalars again, and judge them as if it trained now."""
@@ -401,8 +403,8 @@ class Run:
             self.progress.start(name)
             started = time.monotonic()
             with PeakMemory() as memory:
-                extra = build(work) or {}
-            seconds = round(time.monotonic() - started, 3)
+                extra = dict(build(work) or {})
+            seconds = round(extra.pop("earlier_seconds", 0.0) + time.monotonic() - started, 3)
             return {"seconds": seconds, "peak_memory_bytes": memory.bytes, **extra, "libraries": library_versions()}
 
         result = self.store.produce(

@@ -23,7 +23,12 @@ from .plans import load_plan, plan_arguments
 @plan_arguments
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder. Default: runs/NAME/TIMESTAMP.")
 @store_option
-@click.option("--only", multiple=True, metavar="STAGE", help="Train this stage and what it builds on; may be repeated.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="STAGE",
+    help="Train this stage, with every training seed, and what it builds on; may be repeated.",
+)
 @click.option("--fresh", is_flag=True, help="Compute everything again, whatever the store has.")
 @click.option("--json", "as_json", is_flag=True, help="Print run folder, status and estimates as one JSON document.")
 @click.pass_obj

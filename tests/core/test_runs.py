@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from harness import cli
-from harness.runlog import RunLog
+from harness.runlog import LOCK, RunLog
 
 PLAN = """\
 name: unread
@@ -96,6 +97,33 @@ def test_another_plans_run_is_not_replaced(tmp_path: Path, capsys: pytest.Captur
     assert f"run folder {tmp_path / 'run'}: holds a run of 'unread'; choose another with --out" in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["name"] == "unread"
     assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_folder_that_a_run_is_writing_is_left_to_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    (tmp_path / "broken.jsonl").write_text("{")
+    command = ["run", str(tmp_path / "plan.yaml"), "--out", str(tmp_path / "run"), "--store", str(tmp_path / "st")]
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / LOCK):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(command)
+        assert ended.value.code == 2
+        assert "another run is writing it; choose another with --out" in capsys.readouterr().err
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [LOCK]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(command)
+    assert ended.value.code == 1
+    assert not (tmp_path / "run" / LOCK).exists()
+
+
+def test_the_store_may_lie_in_the_run_folder(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    (tmp_path / "broken.jsonl").write_text("{")
+    out = tmp_path / "run"
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", str(tmp_path / "plan.yaml"), "--out", str(out), "--store", str(out / "kept" / "store")])
+    assert ended.value.code == 1
+    assert (out / "report.html").exists()
 
 
 def test_a_run_folder_without_space_is_left_empty(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
 from harness.errors import PlanError
 from harness.plan import Graph
+from harness.runner import Run
 
 SEEDS = ("base: {type: tiny}\n", "base: {type: tiny}\nseeds: [4, 7]\n")
 
@@ -92,3 +94,12 @@ def test_a_name_that_a_copy_would_take_is_a_problem(resolve: Callable[..., Graph
     with pytest.raises(PlanError) as caught:
         resolve(SEEDS, ("  dpo: {aligner", "  sft-seed-7: {aligner: sft, init: base, data: toy.train}\n  dpo: {aligner"))
     assert "stages.sft-seed-7: training with several seeds makes one of this name too" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("only", "wanted"),
+    [("dpo", ["sft", "sft-seed-7", "dpo", "dpo-seed-7"]), ("dpo-seed-7", ["sft-seed-7", "dpo-seed-7"])],
+)
+def test_only_a_stage_is_that_stage_with_every_seed(resolve: Callable[..., Graph], only: str, wanted: list[str]) -> None:
+    run = SimpleNamespace(graph=resolve(SEEDS), only=frozenset([only]))
+    assert sorted(Run._wanted(run)) == sorted(wanted)  # type: ignore[arg-type]
