@@ -212,4 +212,4 @@ def _inputs(options: Any, registry: Registry) -> Iterator[tuple[dict[str, Any], 
 def _short(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return value if isinstance(value, str) else f"{value:g}"
+    return f"{value:g}" if isinstance(value, float) else str(value)

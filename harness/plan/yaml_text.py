@@ -115,7 +115,11 @@ class _Reader:
             if key.tag == MERGE:
                 for source in each.value if isinstance(each, SequenceNode) else [each]:
                     more = self.value(source, path, self.lines.get(path, line))
-                    merged = {**more, **merged} if isinstance(more, dict) else merged
+                    if isinstance(more, dict):
+                        merged = {**more, **merged}
+                    else:
+                        text = f"`<<` takes a mapping, or an alias of one such as *common, not {str(more)[:40]!r}"
+                        self.problems.append(self.problem(line, path, text))
             elif not isinstance(key, ScalarNode):
                 self.problems.append(self.problem(line, path, "a key is text, not a list or a mapping"))
             elif name in values:

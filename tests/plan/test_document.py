@@ -41,6 +41,14 @@ def test_aliases_and_merges_are_written_out() -> None:
     assert document.lines["c", "x"] == 1
 
 
+@pytest.mark.parametrize("merged", ["common", "5", "[{x: 1}, common]"])
+def test_what_is_merged_is_a_mapping(merged: str) -> None:
+    """A forgotten * would leave every option at its default."""
+    (problem,) = parse_document(f"a: &common {{x: 1}}\nb:\n  <<: {merged}\n  y: 2", "p").problems
+    assert (problem.line, problem.path) == (3, "b")
+    assert problem.text.startswith("`<<` takes a mapping, or an alias of one such as *common, not ")
+
+
 def test_an_anchor_may_be_used_again() -> None:
     assert values("a: &x 1\nb: &x 2\nc: *x") == {"a": 1, "b": 2, "c": 2}
 

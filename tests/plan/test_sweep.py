@@ -19,6 +19,11 @@ def test_a_sweep_replaces_its_stage_and_the_candidates_and_gates_that_name_it(re
     assert [gate.model for gate in graph.plan.require] == ["ppo", "dpo-beta-0.05", "dpo-beta-0.1"]
 
 
+def test_a_large_number_of_steps_is_written_out(resolve: Callable[..., Graph]) -> None:
+    graph = resolve((SEED, f"{SEED}sweep: {{dpo.max_steps: [1000000, 20]}}\n"))
+    assert {"dpo-max_steps-1000000", "dpo-max_steps-20"} <= set(graph.stages)
+
+
 def test_several_options_are_crossed(resolve: Callable[..., Graph]) -> None:
     graph = resolve((SEED, f"{SEED}sweep: {{dpo.beta: [1, 2], dpo.learning_rate: [1.0e-6, 2.0e-6]}}\n"))
     assert [name for name in graph.stages if name.startswith("dpo")] == [
