@@ -87,6 +87,7 @@ class Store:
         self.root = root
         self.reused: dict[Path, Mapping[str, tuple[int, str]]] = {}
         self._say = say
+        self._made: set[str] = set()
 
     def prepare(self) -> None:
         """Make the folder. Raises UsageError if it cannot be written."""
@@ -101,7 +102,10 @@ class Store:
     def note_run(self, folder: Path) -> None:
         """Remember the folder of a run that uses this store, for `runs`."""
         path = str(folder.resolve())
-        write_json(self.root / "runs" / f"{digest(path)}.json", {"run": path})
+        try:
+            write_json(self.root / "runs" / f"{digest(path)}.json", {"run": path})
+        except PermissionError as error:
+            raise self._not_ours(error) from None
 
     def runs(self) -> list[Path]:
         """The folders of the runs that have used this store, moved and removed ones among them. Raises UsageError."""
@@ -154,10 +158,11 @@ class Store:
         """The result that `identity` describes: found, or built and committed.
 
         `build` fills `workspace.output` and may return what artifact.json shall say besides the identity. If it raises, nothing
-        is committed and the workspace stays for the next try. `fresh` computes it again even if it is there; a damaged one is
-        computed again anyway. `waiting` is called once if another run is computing it.
+        is committed and the workspace stays for the next try. `fresh` computes it again even if it is there, once; a damaged one
+        is computed again anyway. `waiting` is called once if another run is computing it.
         """
         key = digest(identity)
+        fresh = fresh and key not in self._made
         if not fresh and (found := self.get(key)):
             return found
         self.prepare()
@@ -178,6 +183,8 @@ class Store:
                 write_json(work.output / MARKER, {**about, "files": _files(work.output), "committed": time.time()})
                 self._commit(key, work.output)
             except Exception as error:
+                if isinstance(error, PermissionError) and Path(str(error.filename)).is_relative_to(self.root):
+                    raise self._not_ours(error) from None
                 if not out_of_space(error):
                     raise
                 shutil.rmtree(work.output, ignore_errors=True)  # no later try reads it
@@ -185,7 +192,11 @@ class Store:
                     f"no space left for {self.root}; free some, such as by `harness store gc`, or choose another with --store"
                 ) from None
             shutil.rmtree(partial, ignore_errors=True)
+            self._made.add(key)
         return Result(self.folder(key), about, reused=False)
+
+    def _not_ours(self, error: PermissionError) -> UsageError:
+        return UsageError(f"store {self.root}: {error.filename}: {error.strerror}; choose another with --store")
 
     @contextlib.contextmanager
     def held(self, key: str) -> Iterator[bool]:

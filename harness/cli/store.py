@@ -101,6 +101,9 @@ def _open(path: Path) -> Store:
 def _runs(store: Store, roots: Sequence[Path]) -> list[RunFolder]:
     from ..inventory import run_folders
 
+    for root in roots:
+        if root != RUNS and not run_folders([root]):
+            raise UsageError(f"--runs {root}: holds no run; name a run folder, or a folder of them")
     return run_folders([*roots, *store.runs()])
 
 

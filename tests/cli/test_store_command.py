@@ -102,6 +102,12 @@ def test_a_run_elsewhere_counts_where_it_is_named(command: Callable[..., Any], e
     assert [row[1] for row in rows(outcome.out)] == ["ppo"]
 
 
+def test_a_folder_without_runs_is_no_place_of_runs(command: Callable[..., Any], elsewhere: Path) -> None:
+    outcome = command("store", "gc", "--dry-run", "--runs", "runs", "--runs", "elsewere")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err == "--runs elsewere: holds no run; name a run folder, or a folder of them\n"
+
+
 def test_the_store_knows_where_its_runs_are(command: Callable[..., Any], elsewhere: Path) -> None:
     store = Store(Path("runs/.store"))
     for folder in (elsewhere, Path("runs/plan/1"), Path("gone")):
@@ -129,7 +135,7 @@ def test_a_note_that_cannot_be_read_keeps_everything(command: Callable[..., Any]
         (
             ("gc", "--runs", "none"),
             "{}",
-            "no run under none, so that everything would go; say where your run folders are with",
+            "--runs none: holds no run; name a run folder, or a folder of them",
         ),
         (("gc",), "{", "runs/plan/1/run.json: not valid JSON"),
         (("gc",), '{"stages": [1]}', "runs/plan/1/run.json: not as a run writes it; the run folder is damaged"),

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,10 +41,36 @@ def test_another_identity_is_another_result(tmp_path: Path) -> None:
 
 
 def test_fresh_replaces_what_is_there(tmp_path: Path) -> None:
+    Store(tmp_path).produce({"a": 1}, build("one"))
     store = Store(tmp_path)
-    store.produce({"a": 1}, build("one"))
     assert (store.produce({"a": 1}, build("two"), fresh=True).path / "result.txt").read_text() == "two"
     assert (store.produce({"a": 1}, build("three")).path / "result.txt").read_text() == "two"
+
+
+def test_fresh_computes_a_result_once_in_a_run_that_asks_for_it_twice(tmp_path: Path) -> None:
+    Store(tmp_path).produce({"a": 1}, build("one"))
+    store = Store(tmp_path)
+    assert store.produce({"a": 1}, build("two"), fresh=True).reused is False
+    again = store.produce({"a": 1}, build("three"), fresh=True)
+    assert (again.reused, (again.path / "result.txt").read_text()) == (True, "two")
+
+
+def test_a_store_of_another_user_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root every folder can be written, so the refusal is the operating system's by proxy."""
+
+    make = Path.mkdir
+
+    def refuse(self: Path, *arguments: Any, **options: Any) -> None:
+        if self.name in {"output", "runs"}:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        make(self, *arguments, **options)
+
+    store = Store(tmp_path)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UsageError, match=r"^store .*: Permission denied; choose another with --store$"):
+        store.note_run(tmp_path / "run")
+    with pytest.raises(UsageError, match=r"^store .*output: Permission denied; choose another with --store$"):
+        store.produce({"a": 1}, build("one"))
 
 
 @pytest.mark.parametrize(("number", "full"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False)])
