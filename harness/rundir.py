@@ -215,7 +215,9 @@ def find_run(name: str, runs: Path = RUNS) -> RunFolder:
         if not (path / "run.json").is_file():
             raise UsageError(f"{path}: not a run folder (it has no run.json); give the folder that `harness run` printed")
         return RunFolder(path)
-    found = sorted(runs.glob("*/*/run.json"), key=lambda path: (path.stat().st_mtime_ns, str(path)))
+    found = sorted(
+        (*runs.glob("*/run.json"), *runs.glob("*/*/run.json")), key=lambda path: (path.stat().st_mtime_ns, str(path))
+    )
     if not found:
         raise UsageError(f"no run under {runs.resolve()}; start one with `harness run quickstart`, or name a run folder")
     return RunFolder(found[-1].parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import io
 import os
 import signal
 import sys
@@ -74,6 +75,8 @@ def cli(context: click.Context, /, **_: object) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: runs a command and exits with its status. A HarnessError becomes its text; a bug keeps its traceback."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal's encoding lacks; in JSON, too, it is an escape
     # A run reads tens of thousands of records, which the collector would look through again and again: a quarter of a rerun.
     gc.set_threshold(100_000, 50, 100)
     try:

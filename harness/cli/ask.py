@@ -53,6 +53,8 @@ def command(
     """Answer PROMPT with every model of RUN, a run folder or `latest`, side by side."""
     if not prompt.strip():
         raise UsageError("PROMPT is empty; write what the models shall answer")
+    if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+        raise UsageError("PROMPT is not UTF-8 text; write it in the terminal's encoding")
     found = find_run(run)
     available = run_models(found, store, "model")
     for name in models:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def run_models(run: RunFolder, store: Path, kind: str) -> dict[str, Path]:
     return models
 
 
-def find_model(name: str, kind: str) -> Path:
+def find_model(name: str, kind: str, store: Path) -> Path:
     """What a command's MODEL means: a model folder, or RUN:STAGE, where RUN is a run folder or `latest`. Raises UsageError."""
     from ..rundir import find_run
 
@@ -43,18 +44,20 @@ def find_model(name: str, kind: str) -> Path:
     run, colon, stage = name.rpartition(":")
     if not colon:
         raise UsageError(f"{name}: not a model folder (it has no config.json), nor RUN:STAGE, such as latest:reward")
-    models = run_models(find_run(run), RUNS / ".store", kind)
+    models = run_models(find_run(run), store, kind)
     if stage not in models:
         raise UsageError(f"{name}: the run has no {kind} {stage!r}; it has {', '.join(models) or 'none'}")
     return models[stage]
 
 
 def run_compute(run: RunFolder) -> Compute:
-    """Where and how a run computed, as it was resolved then."""
-    from ..compute import usable_cores
+    """Where and how a run computed, as it was resolved then; on a machine without its device, as this one does."""
+    from ..compute import choose_compute, usable_cores
 
     lock = run.lock()
     compute, trust = lock["compute"], lock["plan"]["trust_remote_code"]
+    if compute["device"] != "cpu" and (here := choose_compute()).device == "cpu":
+        return replace(here, trust_remote_code=trust)
     return Compute(compute["device"], compute["precision"], min(compute["threads"], usable_cores()), trust)
 
 
@@ -62,6 +65,9 @@ def read_json_line(line: str, number: int, fields: tuple[str, ...], where: str) 
     """One JSON object with these text fields. Raises UsageError with the line."""
     try:
         value = json.loads(line)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{where}:{number}: holds half a character (a lone surrogate such as \\ud800); remove it") from None
     except ValueError as error:
         raise UsageError(f"{where}:{number}: not valid JSON: {error}") from None
     for field in fields:

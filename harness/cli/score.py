@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ from ..compute import choose_compute
 from ..errors import UsageError
 from ..records import Message, Prompt
 from ..store import check_result
-from .models import find_model, read_json_line
+from .models import find_model, read_json_line, store_option
 
 
 @click.command("score", short_help="Score answers with a reward model.")
@@ -20,13 +21,14 @@ from .models import find_model, read_json_line
 @click.argument("file", type=click.File(encoding="utf-8"))
 @click.option("--max-length", type=click.IntRange(16), default=1024, show_default=True, help="Tokens of prompt and answer.")
 @click.option("--trust-remote-code", is_flag=True, help="Let a model run the code that its folder brings.")
-def command(model: str, file: Any, max_length: int, trust_remote_code: bool) -> None:
+@store_option
+def command(model: str, file: Any, max_length: int, trust_remote_code: bool, store: Path) -> None:
     """Score the answers in FILE with a reward model; "-" reads standard input.
 
     MODEL is a model folder, or RUN:STAGE, such as latest:reward. FILE holds JSON lines {"prompt", "answer"}, the prompt as text or
     chat messages; each is printed with a "reward". An answer that is over-long gets null.
     """
-    folder = find_model(model, "reward-model")
+    folder = find_model(model, "reward-model", store)
     check_result(folder)
     try:
         lines = [(number, line) for number, line in enumerate(file, 1) if line.strip()]

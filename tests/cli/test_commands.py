@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from harness.cli import cli
+from harness.cli.models import read_json_line, run_compute
 from harness.errors import UsageError
+from harness.rundir import RunFolder, find_run
 
 HEAVY = (
     "torch",
@@ -290,3 +294,45 @@ def test_a_reader_that_goes_away_is_no_bug() -> None:
         timeout=60,
     )
     assert (done.stdout, done.stderr) == ("{", "")
+
+
+def test_latest_is_the_newest_run_wherever_it_lies_under_runs(tmp_path: Path) -> None:
+    for number, name in enumerate(("plan/20260101-000000-000", "mine")):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text("{}")
+        os.utime(folder / "run.json", (number, number))
+    assert find_run("latest", tmp_path).path == tmp_path / "mine"
+
+
+def test_a_run_of_a_device_that_is_not_there_answers_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = {"compute": {"device": "cuda", "precision": "bf16", "threads": 3}, "plan": {"trust_remote_code": True}}
+    (tmp_path / "plan.lock.json").write_text(json.dumps(lock))
+    monkeypatch.setattr("harness.compute.cuda_devices", lambda: 0)
+    compute = run_compute(RunFolder(tmp_path))
+    assert (compute.device, compute.trust_remote_code) == ("cpu", True)
+    monkeypatch.setattr("harness.compute.cuda_devices", lambda: 1)
+    monkeypatch.setattr("harness.compute.torch_is_cpu_build", lambda: False)
+    assert run_compute(RunFolder(tmp_path)).device == "cuda"
+
+
+def test_a_terminal_that_lacks_an_arrow_gets_its_escape(tmp_path: Path, plan_text: str) -> None:
+    """`check` prints one between a stage and what it gives."""
+    (tmp_path / "plan.yaml").write_text(plan_text, encoding="utf-8")
+    (tmp_path / "more.jsonl").write_text('{"prompt": "Why?"}\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "check", "plan.yaml"],
+        capture_output=True,
+        check=False,
+        timeout=60,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )
+    assert (done.returncode, b"\\u2192" in done.stdout) == (0, True), done.stderr
+
+
+def test_half_a_character_is_told_with_its_line() -> None:
+    with pytest.raises(UsageError, match=r"^answers\.jsonl:3: holds half a character"):
+        read_json_line('{"prompt": "a \\ud800", "answer": "b"}', 3, ("prompt", "answer"), "answers.jsonl")
+    with pytest.raises(UsageError, match=r"^PROMPT is not UTF-8 text"):
+        cli.main(args=["ask", "latest", "a \udcff"], standalone_mode=False)
