@@ -16,7 +16,7 @@ from .records import Estimate, HealthVerdict
 from .trends import Curve, Trend, trend
 
 if TYPE_CHECKING:
-    from .plan import Graph
+    from .plan import Graph, JudgeNode
 
 FEWEST_PROMPTS = 30
 PROVEN_ABOVE = {"accuracy": 0.5, "accuracy-vs-shorter": 0.0, "accuracy-vs-longer": 0.0}
@@ -106,19 +106,30 @@ def rules_of(aligner: type, rules: Iterable[Rule]) -> tuple[Rule, ...]:
     return tuple(rule for rule in rules if rule.aligner in names)
 
 
-def independent_judges(graph: Graph, stage: str, estimates: Iterable[Estimate]) -> frozenset[str]:
-    """The judges whose word counts on a stage: no model of theirs lies upstream of it, or is it, or is unproven.
+def same_judge(one: JudgeNode, other: JudgeNode) -> bool:
+    """Whether two judges without models of the plan are one: other options, but for `model`, leave its mistakes what they are."""
+    if one.models or other.models:
+        return False
+    return one.judge.name == other.judge.name and getattr(one.config, "model", None) == getattr(other.config, "model", None)
 
+
+def independent_judges(graph: Graph, stage: str, estimates: Iterable[Estimate]) -> frozenset[str]:
+    """The judges whose word counts on a stage: it was not trained against them, and no model of theirs is it or unproven.
+
+    Trained against are judges that are a reward of the stage, or of one that it builds on, and those with a model upstream.
     Unproven is a reward model whose accuracy is not shown to exceed chance, or that of a rule that looks at lengths alone, and
     a judge that fails its canaries.
     """
     estimates = list(estimates)
     doubtful = {each.model for each in estimates if each.low <= PROVEN_ABOVE.get(each.metric, float("-inf"))}
-    tainted = {stage, *graph.ancestors(stage), *doubtful}
+    tainted = {stage, *graph.upstream(stage), *doubtful}
+    rewards = graph.trained_against(stage)
     return frozenset(
         name
         for name, judge in graph.judges.items()
-        if not tainted.intersection(judge.models.values()) and not failed_canaries(estimates, name)
+        if not tainted.intersection(judge.models.values())
+        and not any(same_judge(judge, each) for each in rewards)
+        and not failed_canaries(estimates, name)
     )
 
 
@@ -156,8 +167,8 @@ class Monitor:
         self._look_at_training(1.0)
 
     def evaluate(self, estimates: Iterable[Estimate], baseline: str | None, independent: frozenset[str]) -> None:
-        """Take in estimates of the stage's model."""
-        mine = [each for each in estimates if each.model == self.stage]
+        """Take in estimates of the stage's model; those by judges that are not independent are evidence of nothing."""
+        mine = [each for each in estimates if each.model == self.stage and each.judge in {None, *independent}]
         for rule in self._waiting():
             found = [each for each in mine if each.metric in rule.metrics and each.clusters >= rule.prompts]
             if rule.metrics and self._has_logged(rule) and {each.metric for each in found} >= set(rule.metrics):
@@ -210,4 +221,4 @@ class Monitor:
         return verdict
 
 
-__all__ = ["FEWEST_PROMPTS", "Finding", "Monitor", "Readings", "Rule", "independent_judges", "rules_of"]
+__all__ = ["FEWEST_PROMPTS", "Finding", "Monitor", "Readings", "Rule", "independent_judges", "rules_of", "same_judge"]

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
+from math import cos, pi, sin, tan
 from statistics import NormalDist, fmean, variance
 
 Curve = Sequence[tuple[int, float]]
 SHORTEST = 6
+SERIES_UP_TO = 30
+"""Degrees of freedom up to which Student's t is computed from its exact distribution."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +43,33 @@ class Trend:
         return self.last - self.first
 
 
+@cache
 def student(level: float, degrees: int) -> float:
-    """The two-sided critical value of Student's t, within 2 % from 4 degrees of freedom on.
+    """The two-sided critical value of Student's t: exact up to 30 degrees of freedom, then within 0.01 % at a level of 95 %.
 
-    The expansion of Abramowitz & Stegun (1964), 26.7.5, to its second term: it needs no SciPy, whose import costs more than
-    a run that finds everything in its store.
+    Abramowitz & Stegun (1964): the inverse of 26.7.3 and 26.7.4 by bisection, and the expansion 26.7.5 to its second term.
+    Neither needs SciPy, whose import costs more than a run that finds everything in its store.
     """
+    if degrees <= SERIES_UP_TO:
+        low, high = 0.0, pi / 2
+        while low < (angle := (low + high) / 2) < high:
+            low, high = (angle, high) if _coverage(angle, degrees) < level else (low, angle)
+        return float(degrees**0.5 * tan(low))
     z = NormalDist().inv_cdf((1 + level) / 2)
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
     return float(z + first / degrees + second / degrees**2)
+
+
+def _coverage(angle: float, degrees: int) -> float:
+    """The probability that Student's |t| is at most √degrees · tan(angle)."""
+    odd = degrees % 2
+    term = sin(angle) * cos(angle) if odd else sin(angle)
+    total = 0.0
+    for step in range(degrees // 2):
+        total += term
+        term *= cos(angle) ** 2 * (2 * step + 1 + odd) / (2 * step + 2 + odd)
+    return 2 / pi * (angle + total) if odd else total
 
 
 def spread(values: Sequence[float], level: float = 0.95) -> Spread:

@@ -12,7 +12,7 @@ from ..audit import failed_canaries
 from ..judges import ScoringJudge
 from ..keys import digest_rows, library_versions
 from ..metrics import Evidence, Measure
-from ..plan import JudgeNode, row_problem
+from ..plan import ESTIMATES, JudgeNode, row_problem
 from ..plan.labels import read_labels
 from ..plugins import source_hash
 from ..records import (
@@ -229,7 +229,7 @@ class Evaluation:
             }
             write_json(work.output / "metrics.json", document)
 
-        result = run.produce("estimates", identity, build)
+        result = run.produce(ESTIMATES, identity, build)
         for name in ("observations.jsonl", "metrics.json"):
             run.copy(result.path / name, name)
         metrics_file = json.loads((result.path / "metrics.json").read_text(encoding="utf-8"))

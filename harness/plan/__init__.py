@@ -4,11 +4,12 @@ from .check import check
 from .document import Document, parse_document, read_document
 from .evaluation import row_problem
 from .gates import matching
-from .graph import BASE, Graph, JudgeNode, MetricNode, StageNode, held_out
+from .graph import BASE, ESTIMATES, Graph, JudgeNode, MetricNode, StageNode, held_out
 from .model import Gate, Plan
 
 __all__ = [
     "BASE",
+    "ESTIMATES",
     "Document",
     "Gate",
     "Graph",

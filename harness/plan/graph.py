@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,22 @@ if TYPE_CHECKING:
     from .model import BestOfN, Gate, Plan
 
 BASE = "base"
+ESTIMATES = "estimates"
+"""The last step of an evaluation, among whose records no stage of the name may stand."""
 SCORING_JUDGE = "scoring-judge"
 """The kind of a slot that a judge may fill, with its options in place."""
+
+
+def _closure(start: str, following: Callable[[str], Iterable[str]]) -> set[str]:
+    """Everything that follows from `start`, directly or not."""
+    found: set[str] = set()
+    waiting = [start]
+    while waiting:
+        for name in following(waiting.pop()):
+            if name not in found:
+                found.add(name)
+                waiting.append(name)
+    return found
 
 
 def copy_name(name: str, seed: int) -> str:
@@ -145,34 +159,37 @@ class Graph:
         """The seed that a stage is trained with."""
         return self.plan.seed if stage.seed is None else stage.seed
 
-    def inputs(self, stage: str) -> Iterator[str]:
-        """The stages that a stage builds on directly: through its slots, and through what it requires.
+    def inputs(self, stage: str) -> list[str]:
+        """The stages that have to be done before a stage: those it is made from, and those it requires something of."""
+        return [*self.made_from(stage), *(gate.model for gate in self._requires(stage) if gate.model in self.stages)]
 
-        The best of n answers builds on who gives them and on who chooses.
-        """
+    def made_from(self, stage: str) -> list[str]:
+        """The stages that a stage is made from directly; the best of n answers, from who gives them and who chooses."""
         best = self.best_of_n.get(stage)
-        return (name for name in ([best.model, best.reward] if best else self.stages[stage].names()) if name in self.stages)
+        return [
+            name for name in ([best.model, best.reward] if best else self.stages[stage].made_from()) if name in self.stages
+        ]
 
     def ancestors(self, stage: str) -> set[str]:
-        """Every stage that a stage builds on, directly or not."""
-        found: set[str] = set()
-        waiting = [stage]
-        while waiting:
-            for name in self.inputs(waiting.pop()):
-                if name not in found:
-                    found.add(name)
-                    waiting.append(name)
-        return found
+        """Every stage that has to be done before a stage, directly or not."""
+        return _closure(stage, self.inputs)
+
+    def upstream(self, stage: str) -> set[str]:
+        """Every stage that a stage is made from, directly or not. What it only requires something of left no trace in it."""
+        return _closure(stage, self.made_from)
+
+    def _requires(self, stage: str) -> tuple[Gate, ...]:
+        return self.stages[stage].requires if stage in self.stages else ()
 
     def trained_against(self, stage: str) -> list[JudgeNode]:
-        """The judges that fill a slot of a stage, or of one that it builds on."""
+        """The judges that fill a slot of a stage, or of one that it is made from."""
         known = stage in self.stages or stage in self.best_of_n
-        names = [stage, *sorted(self.ancestors(stage))] if known else []
+        names = [stage, *sorted(self.upstream(stage))] if known else []
         return [judge for name in names if name in self.stages for judge in self.stages[name].judges.values()]
 
     def trained_on(self, stage: str) -> set[str]:
-        """The data references that a stage, or one that it builds on, trained on."""
-        return {reference for name in {stage, *self.ancestors(stage)} for reference in self.own_data(name)}
+        """The data references that a stage, or one that it is made from, trained on."""
+        return {reference for name in {stage, *self.upstream(stage)} for reference in self.own_data(name)}
 
     def own_data(self, stage: str) -> set[str]:
         """The data references that a stage itself trained on; what fills a slot named `valid` only measures."""

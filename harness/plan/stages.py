@@ -12,7 +12,7 @@ from ..errors import hint
 from ..judges import ScoringJudge
 from .evaluation import resolve_judge
 from .gates import Expected, check_gate
-from .graph import BASE, SCORING_JUDGE, JudgeNode, Slot, StageNode
+from .graph import BASE, ESTIMATES, SCORING_JUDGE, JudgeNode, Slot, StageNode
 from .model import Gate, Plan
 from .problems import Problems, Where
 
@@ -48,6 +48,8 @@ def resolve_stages(plan: Plan, problems: Problems, references: References) -> di
     for name, values in plan.stages.items():
         if name == BASE:
             problems.add(("stages", name), "`base` is the starting model; choose another name")
+        elif name == ESTIMATES:
+            problems.add(("stages", name), f"`{name}` is a step of the evaluation; choose another name")
         elif name.partition(".")[0] in references.data_names:
             problems.add(("stages", name), "data of this name exist already; rename one")
         if entry := problems.component("aligner", values, ("stages", name)):

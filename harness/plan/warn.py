@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ..health import same_judge
 from .gates import expected_estimates
 
 if TYPE_CHECKING:
-    from .graph import Graph, JudgeNode
+    from .graph import Graph
 
 
 def judge_warnings(graph: Graph) -> Iterator[str]:
@@ -22,7 +23,7 @@ def judge_warnings(graph: Graph) -> Iterator[str]:
             yield f"judge {judge.name!r}: {text}"
     for judge in graph.judges.values():
         for candidate in graph.models():
-            if any(_same(judge, each) for each in graph.trained_against(candidate)):
+            if any(same_judge(judge, each) for each in graph.trained_against(candidate)):
                 yield (
                     f"judge {judge.name!r} is the reward that {candidate!r} was trained against: its verdict on "
                     f"{candidate!r} is circular. Judge with something that nothing trains against."
@@ -31,7 +32,7 @@ def judge_warnings(graph: Graph) -> Iterator[str]:
             for candidate in graph.models():
                 if candidate not in graph.stages and candidate not in graph.best_of_n:
                     continue
-                if model in graph.ancestors(candidate):
+                if model in graph.upstream(candidate):
                     best = graph.best_of_n.get(candidate)
                     chosen = "takes the answers that it chose" if best and best.reward == model else "builds on it"
                     how = chosen if best else "was trained against it"
@@ -61,7 +62,7 @@ def data_warnings(graph: Graph) -> Iterator[str]:
             if suite.data not in graph.own_data(stage):
                 continue
             models = [each for each in dict.fromkeys(measured[name]) if each in graph.stages or each in graph.best_of_n]
-            if spoilt := [each for each in models if stage == each or stage in graph.ancestors(each)]:
+            if spoilt := [each for each in models if stage == each or stage in graph.upstream(each)]:
                 whose = "its numbers" if spoilt == [stage] else f"the numbers of {', '.join(map(repr, spoilt))}"
                 yield (
                     f"{stage!r} trains on {suite.data}, whose prompts the suite {name!r} asks; {whose} there are not of unseen "
@@ -73,10 +74,3 @@ def data_warnings(graph: Graph) -> Iterator[str]:
                 f"{stage!r} is validated on {valid}, which it trains on: what is measured there is not of unseen pairs. "
                 "Give `valid` a split of its own."
             )
-
-
-def _same(one: JudgeNode, other: JudgeNode) -> bool:
-    """Whether two judges are one: other options, but for a model, leave its mistakes what they are."""
-    if one.models or other.models:
-        return False  # told of by its models
-    return one.judge.name == other.judge.name and getattr(one.config, "model", None) == getattr(other.config, "model", None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness import Finding, Readings, Rule, spread
+from harness import Finding, Readings, Rule, Trend, spread
 
 WINDOW = 10
 """Logged values that a rate is judged by."""
@@ -10,8 +10,14 @@ WINDOW = 10
 STUCK = 0.01
 LOW_ACCURACY = 0.6
 FALLEN = 0.1
+GROWTH = 0.1
+"""The part of the chosen answer's fall that the margin has to grow by."""
+
 KL = 5.0
 DRIFT = 0.25
+
+COLLAPSED = "It leaves its data without learning from them: lower the learning rate, or raise beta."
+COLLAPSE_SOURCE = "Pal et al. 2024, arXiv 2402.13228; the part is a rule of thumb"
 
 
 def stuck(readings: Readings) -> Finding | None:
@@ -34,8 +40,8 @@ def low_accuracy(readings: Readings) -> Finding | None:
     return Finding(recent.mean, text)
 
 
-def both_fall(readings: Readings) -> tuple[float, str, bool] | None:
-    """How far the chosen answer's reward fell where both fell, what to say of it, and whether the margin between them grew.
+def both_fall(readings: Readings) -> tuple[float, Trend, str] | None:
+    """How far the chosen answer's reward fell where both fell, the margin between them, and what to say of all three.
 
     A reward falls from where it began, or from 0 if that is less: with a reference it begins at 0, and without one it is a
     mean log-probability, which is never above.
@@ -48,24 +54,35 @@ def both_fall(readings: Readings) -> tuple[float, str, bool] | None:
     falls = chosen.last - began[0], rejected.last - began[1]
     if chosen.high >= 0 or rejected.high >= 0 or max(falls) >= -FALLEN:
         return None
-    text = f"the rewards of chosen and rejected answers both fell, to {chosen.last:.3g} and {rejected.last:.3g}"
-    return falls[0], text, margin.low > 0
+    text = (
+        f"the rewards of chosen and rejected answers both fell, to {chosen.last:.3g} and {rejected.last:.3g}, and the margin "
+        f"between them changed by {margin.change:+.3g} ({margin.low:+.3g} to {margin.high:+.3g})"
+    )
+    return falls[0], margin, text
 
 
-def fall_with_margin(readings: Readings) -> Finding | None:
-    """Whether both rewards fall while the margin grows."""
-    found = both_fall(readings)
-    if found is None or not found[2]:
+def fall_and_growth_excluded(readings: Readings) -> Finding | None:
+    """Whether both rewards fall, and even the upper end of the margin's change is a small part of the fall."""
+    if (found := both_fall(readings)) is None:
         return None
-    return Finding(found[0], found[1])
+    fall, margin, text = found
+    return Finding(fall, text) if margin.low <= 0 and margin.high < GROWTH * -fall else None
 
 
-def fall_without_margin(readings: Readings) -> Finding | None:
-    """Whether both rewards fall and the margin does not grow."""
-    found = both_fall(readings)
-    if found is None or found[2]:
+def fall_without_growth(readings: Readings) -> Finding | None:
+    """Whether both rewards fall, and the margin's change is a small part of the fall and not shown to be growth."""
+    if (found := both_fall(readings)) is None:
         return None
-    return Finding(found[0], f"{found[1]}, and the margin between them did not grow")
+    fall, margin, text = found
+    return Finding(fall, text) if margin.low <= 0 and margin.change < GROWTH * -fall else None
+
+
+def fall_with_growth(readings: Readings) -> Finding | None:
+    """Whether both rewards fall while the margin grows: all that `fall_without_growth` leaves."""
+    found = both_fall(readings)
+    if found is None or fall_without_growth(readings):
+        return None
+    return Finding(found[0], found[2])
 
 
 def far_from_reference(readings: Readings) -> Finding | None:
@@ -128,7 +145,7 @@ RULES = (
     Rule(
         aligner="dpo",
         name="both-rewards-fall",
-        look=fall_with_margin,
+        look=fall_with_growth,
         scalars=("rewards/chosen", "rewards/rejected", "rewards/margins"),
         needs=9,
         after=1.0,
@@ -143,13 +160,30 @@ RULES = (
     Rule(
         aligner="dpo",
         name="rewards-collapse",
-        look=fall_without_margin,
+        look=fall_and_growth_excluded,
         scalars=("rewards/chosen", "rewards/rejected", "rewards/margins"),
         needs=9,
         after=0.5,
-        threshold=f"while both rewards fall by {FALLEN} (first logged value, 0 at most, to last third), the margin grows",
-        advice="It leaves its data without learning from them: lower the learning rate, or raise beta.",
-        source="Pal et al. 2024, arXiv 2402.13228; growing means: Student's 95 % interval of last minus first third",
+        threshold=(
+            f"while both rewards fall by {FALLEN} (first logged value, 0 at most, to last third), the interval of the margin's "
+            f"change reaches {GROWTH:.0%} of the chosen answer's fall, or lies above 0"
+        ),
+        advice=COLLAPSED,
+        source=COLLAPSE_SOURCE,
+    ),
+    Rule(
+        aligner="dpo",
+        name="rewards-collapse",
+        look=fall_without_growth,
+        scalars=("rewards/chosen", "rewards/rejected", "rewards/margins"),
+        needs=9,
+        after=1.0,
+        threshold=(
+            f"where both rewards fell by {FALLEN}, the margin's change is {GROWTH:.0%} of the chosen answer's fall at least, or "
+            "its interval lies above 0"
+        ),
+        advice=COLLAPSED,
+        source=COLLAPSE_SOURCE,
     ),
     Rule(
         aligner="dpo",

@@ -139,6 +139,14 @@ def test_a_rule_on_estimates_waits_for_all_of_them_over_enough_prompts_of_its_ow
     assert [(each.step, each.value) for each in told] == [(None, 9.0)]
 
 
+def test_a_rule_whose_estimates_are_all_by_judges_that_do_not_count_could_not_judge() -> None:
+    monitor, told = watch(rule(look=lambda _: None, scalars=(), metrics=("reward",)))
+    monitor.evaluate([estimate("reward", 9, judge="reward", baseline="sft")], "sft", frozenset({"truth"}))
+    assert monitor.checked() == ([], ["x"])
+    monitor.evaluate([estimate("reward", 9, judge="truth", baseline="sft")], "sft", frozenset({"truth"}))
+    assert (monitor.checked(), told) == ((["x"], []), [])
+
+
 def test_what_one_piece_of_evidence_said_another_does_not_say_again() -> None:
     later = rule(look=lambda _: Finding(9, "kl"), scalars=(), metrics=("kl",))
     monitor, told = watch(rule(), later)
@@ -160,10 +168,28 @@ def test_comparisons_are_with_the_baseline_and_by_independent_judges_only() -> N
     assert Readings({}, found).against("reward") == []
 
 
+def judge(plugin: str, option: str | None = None, **models: str) -> Any:
+    return SimpleNamespace(judge=SimpleNamespace(name=plugin), config=SimpleNamespace(model=option), models=models)
+
+
+def test_a_judge_without_a_model_does_not_count_where_the_stage_was_trained_against_it() -> None:
+    """Under another name, too; another plugin, or another model that it asks, is another judge."""
+    judges = {
+        "truth": judge("toy-truth"),
+        "short": judge("brevity"),
+        "small": judge("llm", "a"),
+        "large": judge("llm", "b"),
+    }
+    rewards = {"ppo": [judge("toy-truth"), judge("llm", "a")], "dpo": []}
+    graph: Any = SimpleNamespace(judges=judges, upstream=lambda _: {"sft"}, trained_against=rewards.__getitem__)
+    assert independent_judges(graph, "ppo", []) == {"short", "large"}
+    assert independent_judges(graph, "dpo", []) == set(judges)
+
+
 def test_a_judge_counts_unless_it_lies_upstream_or_is_unproven() -> None:
     models = {"truth": {}, "own": {"model": "reward"}, "referee": {"model": "referee"}, "weak": {"model": "weak"}}
-    judges = {name: SimpleNamespace(models=each) for name, each in models.items()}
-    graph: Any = SimpleNamespace(judges=judges, ancestors=lambda _: {"sft", "reward"})
+    judges = {name: judge(name, **each) for name, each in models.items()}
+    graph: Any = SimpleNamespace(judges=judges, upstream=lambda _: {"sft", "reward"}, trained_against=lambda _: [])
     chance = [estimate("accuracy", 0.55, model="weak"), estimate("accuracy", 0.7, model="referee")]
     assert independent_judges(graph, "ppo", chance) == {"truth", "referee"}
     fooled = estimate("canary-constant", 0.85, model="truth", judge="truth", low=0.64)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.health import independent_judges
 from harness.plan import Graph, check, read_document
 from harness.plugins import load_plugins
 
@@ -18,6 +19,15 @@ def test_a_judge_that_a_candidate_was_trained_against_is_circular(resolve: Calla
     circular = [text for text in warnings if "circular" in text]
     assert len(circular) == 1
     assert "judge 'referee' uses 'reward', and 'ppo' was trained against it" in circular[0]
+
+
+def test_a_judge_that_a_candidate_only_requires_something_of_is_not_circular(resolve: Callable[..., Graph]) -> None:
+    gated = ("dpo: {aligner: dpo,", 'dpo: {aligner: dpo, requires: [{model: referee, metric: accuracy, value: ">= 0.6"}],')
+    graph = resolve(gated)
+    assert graph.warnings == ()
+    assert (graph.upstream("dpo"), graph.ancestors("dpo")) == ({"sft"}, {"sft", "referee"})
+    assert graph.trained_on("dpo") == {"toy.train"}
+    assert "referee" in independent_judges(graph, "dpo", [])
 
 
 def test_a_judge_that_shares_a_candidates_pairs_is_told(resolve: Callable[..., Graph]) -> None:

@@ -6,6 +6,7 @@ The bounds are those of the issue and of docs/health.md, written down here again
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -193,6 +194,58 @@ def test_dpo_both_rewards_falling_without_a_margin_is_a_warning() -> None:
     series = {"rewards/chosen": rising(0, -2), "rewards/rejected": rising(0, -2), "rewards/margins": swinging(0, 0.1, 12)}
     (verdict,) = verdicts("dpo", series)
     assert (verdict.rule, verdict.level) == ("rewards-collapse", "warning")
+
+
+def test_dpo_a_margin_that_is_not_yet_shown_to_grow_is_no_warning() -> None:
+    """Rewards fall to -2 over 12 values, the margin grows along a line to 0.36, ±0.3 with every other value.
+
+    Its thirds have the means 0.049 and 0.311, so it changed by 0.262, more than a tenth of the fall of 1.73. With a standard
+    deviation of about 0.36 in each third, Student's interval of that is ±0.6: growth is neither shown nor excluded.
+    """
+    margin = [value + swing for value, swing in zip(rising(0, 0.36), swinging(0, 0.3, 12), strict=True)]
+    falling = {"rewards/chosen": rising(0, -2), "rewards/rejected": rising(0, -2), "rewards/margins": margin}
+    (verdict,) = verdicts("dpo", falling)
+    assert (verdict.rule, verdict.level) == ("both-rewards-fall", "note")
+    assert "changed by +0.262 (-" in verdict.text
+
+
+def test_dpo_a_collapse_is_told_mid_training_only_where_growth_is_excluded() -> None:
+    """At the ninth of twelve values the chosen reward fell by 2 · 7/11 = 1.27; a tenth of that is 0.127.
+
+    Thirds of the margin such as -a, a, -a have the variance 4a²/3, so the interval of the change 0 is ±2.776 · √(8/9) a =
+    ±2.62 a: 0.118 for a = 0.045, 0.131 for 0.05. At the end the change itself is compared.
+    """
+
+    def step(swing: float) -> int | None:
+        series = {
+            "rewards/chosen": rising(0, -2),
+            "rewards/rejected": rising(0, -2),
+            "rewards/margins": swinging(0, swing, 12),
+        }
+        (verdict,) = verdicts("dpo", series)
+        assert verdict.rule == "rewards-collapse"
+        return verdict.step
+
+    assert step(0.045) == 9
+    assert step(0.5) == 12
+
+
+def test_dpo_noise_hides_neither_a_margin_that_grows_nor_one_that_stays() -> None:
+    """Twenty logged values, a chosen reward that falls by 0.5; fifty draws of each."""
+    rng = random.Random(1)
+
+    def warned(margin: float, noise: float) -> int:
+        found = 0
+        for _ in range(50):
+            margins = [value + rng.gauss(0, noise) for value in rising(0, margin, 20)]
+            chosen = [value + rng.gauss(0, 0.05) for value in rising(0, -0.5, 20)]
+            rejected = [value - above for value, above in zip(chosen, margins, strict=True)]
+            series = {"rewards/chosen": chosen, "rewards/rejected": rejected, "rewards/margins": margins}
+            found += "rewards-collapse" in names("dpo", series)
+        return found
+
+    assert warned(0.5, noise=0.12) == 0
+    assert warned(0, noise=0.03) >= 47
 
 
 def test_dpo_rewards_that_hardly_fall_or_that_part_are_no_news() -> None:
