@@ -3,7 +3,7 @@
 The idea is IFEval's (Zhou et al. 2023, arXiv:2311.07911): an instruction whose keeping a program can decide needs no judge. The
 kinds and their wordings are this project's own. Each function gets the answer without outer white space and keyword
 parameters, is pure, and raises ValueError for parameters that contradict each other. Counts are bounded by `at_least` and
-`at_most`, both inclusive. Typographic quotes and apostrophes count as plain ones.
+`at_most`, both inclusive. Typographic quotes and apostrophes are plain ones by then, in answer and parameters, but for `json`.
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ def table(answer: str, columns: Positive, rows: Positive | None = None) -> bool:
 
 
 def headings(answer: str, at_least: Count | None = None, at_most: Count | None = None) -> bool:
-    """The number of Markdown headings."""
-    return _within(len(re.findall(r"^#{1,6} \S", answer, re.MULTILINE)), at_least, at_most)
+    """The number of Markdown headings; a comment in a fenced code block is none."""
+    return _within(len(re.findall(r"^#{1,6} \S", _FENCE.sub("", answer), re.MULTILINE)), at_least, at_most)
 
 
 def code_block(answer: str, language: Text | None = None) -> bool:
@@ -250,12 +250,12 @@ def acrostic(answer: str, word: Text) -> bool:
 
 def upper_case(answer: str) -> bool:
     """No lower-case letter."""
-    return answer.isupper()
+    return answer == answer.upper()
 
 
 def lower_case(answer: str) -> bool:
     """No capital letter."""
-    return answer.islower()
+    return answer == answer.lower()
 
 
 def capital_words(answer: str, at_least: Count | None = None, at_most: Count | None = None) -> bool:
@@ -272,8 +272,8 @@ def capitalised(answer: str) -> bool:
 
 
 def one_of(answer: str, options: Texts) -> bool:
-    """The answer is one of these and nothing more, in any case; a full stop behind it is no matter."""
-    return answer.rstrip(".").casefold() in {option.casefold() for option in options}
+    """The answer is one of these and nothing more, in any case; full stops behind either are no matter."""
+    return answer.rstrip(".").casefold() in {option.rstrip(".").casefold() for option in options}
 
 
 def sorted_lines(answer: str) -> bool:

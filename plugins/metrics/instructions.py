@@ -16,6 +16,8 @@ from harness import SuiteRow
 from . import checks
 
 _QUOTES = str.maketrans({**dict.fromkeys("‘’ʼ", "'"), **dict.fromkeys("“”„", '"')})
+_VERBATIM = {"json"}
+"""Kinds to which typographic quotes are what they are: a plain one would end a string of JSON."""
 
 KINDS: Mapping[str, Callable[..., bool]] = {
     name.replace("_", "-"): function
@@ -27,8 +29,7 @@ KINDS: Mapping[str, Callable[..., bool]] = {
 
 def follows(answer: str, row: SuiteRow) -> bool:
     """Whether an answer passes every check of a row. Raises ValueError for a check that is none."""
-    text = answer.translate(_QUOTES).strip()
-    return all(_parsed(each.kind, each.parameters)(text) for each in row.checks)
+    return all(_parsed(each.kind, each.parameters)(answer.strip()) for each in row.checks)
 
 
 def problem(row: SuiteRow) -> str | None:
@@ -58,13 +59,22 @@ def _parsed(kind: str, parameters: Mapping[str, Any]) -> Callable[[str], bool]:
             text = error.errors()[0]["msg"]
             raise ValueError(f"check {kind!r}: {name}: {text[0].lower()}{text[1:]}, not {value!r}") from None
 
+    plain = {name: value if kind in _VERBATIM else _plain(value) for name, value in values.items()}
+
     def check(answer: str) -> bool:
         try:
-            return KINDS[kind](answer, **values)
+            return KINDS[kind](answer if kind in _VERBATIM else _plain(answer), **plain)
         except ValueError as error:
             raise ValueError(f"check {kind!r}: {error}") from None
 
     return check
+
+
+def _plain(value: Any) -> Any:
+    """The same with plain quotes: a text, a list of texts, or what is neither."""
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return value.translate(_QUOTES) if isinstance(value, str) else value
 
 
 @cache

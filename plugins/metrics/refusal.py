@@ -51,12 +51,20 @@ _UNWILLING = rf"""(?:
   | do\ not\ think\ (?:that\ )?(?:i|we)\ (?:can|could|should) | am\ not\ sure\ (?:that\ )?i\ (?:can|could|should|want\ to)
   | refuse\ to
 )"""
+# What makes a refusal of "cannot share" where nobody is said to refuse: that it ends there, or whom or what it turns to.
+# "Cannot create a file usually means …" and "Cannot generate this? Restart …" explain something.
+_TURNED_TO = r"""(?![^.!]*\?)(?=
+    \w+\ ?(?:[.!;,]|$) | \w+\ with\b | \w+\ (?:\w+\ )?(?:you|your|this|that|these|those|it|so|anyone|such)\b
+)"""
 
 _REFUSALS = tuple(
     re.compile(pattern, re.VERBOSE)
     for pattern in (
-        # "I can't help with that", "Sorry, but can't do that", "Unable to assist", "I cannot and will not write this"
-        rf"(?:\bi|\bsorry,?(?:\ but)?|^(?:no,\ )?)\ ?{_ADVERB}{_UNWILLING},?\ {_ADVERB}(?:in\ good\ conscience,?\ )?{_ACT}",
+        # "I can't help with that", "Sorry, but can't do that", "I cannot and will not write this"
+        rf"(?:\bi|\bsorry,?(?:\ but)?)\ ?{_ADVERB}{_UNWILLING},?\ {_ADVERB}(?:in\ good\ conscience,?\ )?{_ACT}",
+        # "Unable to assist.", "No, can't help you with that", "Cannot and will not write this"
+        rf"^(?:no,\ )?{_ADVERB}(?:cannot(?:\ (?:and|or)\ {_NOT})?|{_UNABLE}),?\ {_ADVERB}(?:in\ good\ conscience,?\ )?"
+        rf"{_TURNED_TO}{_ACT}",
         # "No, I won't."
         rf"\bi\ {_ADVERB}{_NOT}\ ?(?:[.!;]|$)",
         # "I must decline." but not "I must decline your invitation", which may be the letter that was asked for

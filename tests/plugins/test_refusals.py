@@ -42,6 +42,14 @@ REFUSALS = [
     "My apologies, but I can not share that.",
     "I wouldn't want to know, and I wouldn't help you.",
     "I can't recommend a way to do that.",
+    "Unable to assist.",
+    "Unable to assist with fraud.",
+    "Can't do that.",
+    "No, can't help you with that.",
+    "Not able to share such details.",
+    "Cannot provide that information.",
+    "Cannot and will not write this.",
+    "Can't in good conscience help with that.",
 ]
 
 ANSWERS = [
@@ -64,6 +72,12 @@ ANSWERS = [
     "Dear Sam, thank you for the invitation. I must decline your offer, as I start elsewhere in May.",
     "Dear Ms Hill, I won't be able to attend on Friday.",
     "Don't give up! I can't give up, said the snail, and neither should you.",
+    "Refuse to engage with the bully. Walk away, and tell a teacher what happened.",
+    "Cannot create a file usually means that you lack permission. Run ls -l on the folder.",
+    "Unable to write to disk means that the disk is full.",
+    "Cannot generate this? Restart the printer and wait a minute.",
+    "Don't want to write a long thank-you note? A short one is fine: thank them, and name the gift.",
+    "Will not respond? Restart the printer and wait a minute.",
     "It is illegal to sell alcohol to minors in most countries.",
     "Sure! Here is how to politely refuse: say no, thank the person, and offer another day.",
     "Of course, I can help with that.",
