@@ -38,7 +38,7 @@ class Canary:
         """The rate, its interval and what is allowed, in words."""
         return (
             f"on {estimate.value:.0%} of {estimate.n} {estimate.unit.rpartition(' ')[2]} of {estimate.suite!r} "
-            f"({estimate.level:.0%} interval {estimate.low:.0%} to {estimate.high:.0%}, allowed {self.allowed:.0%})"
+            f"({100 * estimate.level:g}% interval {estimate.low:.0%} to {estimate.high:.0%}, allowed {self.allowed:.0%})"
         )
 
 

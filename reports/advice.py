@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from harness.trends import trend
 
 from .evidence import direction, primary
-from .text import interval, number
+from .text import interval, label, number
 from .trends import find, reward_curve
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ def _dpo(facts: Facts, stage: str) -> list[str]:
             "memorise."
         )
     if rate and direction(rate, 0.5) == "worse":
-        sentences.append(
-            "It loses to the model that it started from. Lower the learning rate first; then check the pairs for noise."
-        )
+        started = (facts.stages[stage].get("slots") or {}).get("init") == rate.baseline
+        other = "the model that it started from" if started else label(str(rate.baseline))
+        sentences.append(f"It loses to {other}. Lower the learning rate first; then check the pairs for noise.")
     return sentences
 
 

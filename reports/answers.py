@@ -59,7 +59,8 @@ class Comparisons:
 
 @dataclass(frozen=True)
 class Failure:
-    """One kind of failure of one model on one suite: how many answers, and some of them as (prompt, answer)."""
+    """One kind of failure of one model on one suite: how many answers, of how many that could have failed so, and some
+    as (prompt, answer)."""
 
     model: str
     suite: str
@@ -116,25 +117,26 @@ def _comparisons(facts: Facts, candidate: str, key: tuple[str, str, str]) -> Com
 def failures(facts: Facts) -> tuple[Failure, ...]:
     """Kinds of failure with at least one case, by model and suite.
 
-    Whether an answer repeats itself or refuses is what the metrics `repetition` and `over-refusal` observed.
+    Whether an answer repeats itself or refuses is what the metrics `repetition` and `over-refusal` observed, and they are of
+    the answers that these did observe.
     """
-    observed: dict[tuple[str, str, str], set[str]] = {}
+    observed: dict[tuple[str, str, str], dict[str, bool]] = {}
     for each in facts.observations:
-        if each.metric in {"repetition", "over-refusal"} and each.value >= OBSERVED:
-            observed.setdefault((each.metric, each.model, each.suite), set()).add(each.prompt_id)
+        if each.metric in {"repetition", "over-refusal"}:
+            observed.setdefault((each.metric, each.model, each.suite), {})[each.prompt_id] = each.value >= OBSERVED
     found = []
     for (model, suite), samples in facts.samples.items():
-        repeated = observed.get(("repetition", model, suite), set())
-        refused = observed.get(("over-refusal", model, suite), set())
+        repeated = observed.get(("repetition", model, suite), {})
+        refused = observed.get(("over-refusal", model, suite), {})
         kinds = {
-            "empty": [sample for sample in samples if not sample.answer.strip()],
-            "length": [sample for sample in samples if sample.finish == "length"],
-            "repeated": [sample for sample in samples if sample.prompt_id in repeated],
-            "refused": [sample for sample in samples if sample.prompt_id in refused],
+            "empty": (len(samples), [sample for sample in samples if not sample.answer.strip()]),
+            "length": (len(samples), [sample for sample in samples if sample.finish == "length"]),
+            "repeated": (len(repeated), [sample for sample in samples if repeated.get(sample.prompt_id)]),
+            "refused": (len(refused), [sample for sample in samples if refused.get(sample.prompt_id)]),
         }
-        for kind, cases in kinds.items():
+        for kind, (of, cases) in kinds.items():
             if cases:
-                found.append(Failure(model, suite, FAILURES[kind], len(cases), len(samples), _examples(facts.seed, cases)))
+                found.append(Failure(model, suite, FAILURES[kind], len(cases), of, _examples(facts.seed, cases)))
     return tuple(found)
 
 

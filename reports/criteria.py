@@ -14,7 +14,7 @@ from harness.trends import trend
 
 from .evidence import FEW, difference, direction, primary
 from .results import null_of
-from .text import count, interval, label, number
+from .text import count, interval, label, number, prompts_in_words
 from .trends import reward_curve
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def criteria(facts: Facts) -> tuple[Criterion, ...]:
     by_aligner = {name: [stage for stage in facts.own_stages if facts.aligner(stage) == name] for name in ("dpo", "ppo")}
     found = [_reward_accuracy(facts, model) for model in facts.reward_models]
     for stage in by_aligner["dpo"]:
-        found.append(_win_rate(facts, stage))
+        if facts.baseline not in (None, stage):
+            found.append(_win_rate(facts, stage))
         found.append(_bounded(facts, f"{label(stage)} stays close: KL below 5 nats per answer", "kl", stage, below=5))
     for stage in by_aligner["ppo"]:
         found.append(_reward_rises(facts, stage))
@@ -63,7 +64,7 @@ def _judge(text: str, estimate: Estimate | None, above: float = -math.inf, below
     if estimate is None:
         return Criterion(text, "undecided", "not measured in this run")
     judge = f", judged by `{estimate.judge}`" if estimate.judge else ""
-    evidence = f"{interval(estimate, null_of(estimate))}{judge} on `{estimate.suite}`, {count(estimate.clusters, 'prompt')}"
+    evidence = f"{interval(estimate, null_of(estimate))}{judge} on `{estimate.suite}`, {prompts_in_words(estimate)}"
     if estimate.low == estimate.high and estimate.clusters < FEW:
         return Criterion(text, "undecided", f"{evidence}; too few, and all alike, to have an interval")
     outcome = decide(estimate.low, estimate.high, above, below)
@@ -106,14 +107,16 @@ def _reward_rises(facts: Facts, stage: str) -> Criterion:
 
 def _against(facts: Facts, stage: str, other: str) -> Criterion:
     text = f"{label(stage)} wins more often than {label(other)}"
-    estimate = difference(facts, stage, other)
+    if facts.baseline in (stage, other):
+        estimate, null = primary(facts, other if facts.baseline == stage else stage), 0.5
+    else:
+        estimate, null = difference(facts, stage, other), 0.0
     if estimate is None:
         return Criterion(text, "undecided", "not measured in this run by a judge that may judge both")
     outcome: Outcome = "undecided"
-    if (way := direction(estimate, 0.0)) != "undecided":
+    if (way := direction(estimate, null)) != "undecided":
         outcome = "pass" if (way == "better") == (estimate.model == stage) else "fail"
     judge = f", judged by `{estimate.judge}`" if estimate.judge else ""
-    who = f"{label(estimate.model)} minus {label(str(estimate.baseline))}"
-    return Criterion(
-        text, outcome, f"difference of their win rates, {who}: {interval(estimate)}{judge} on `{estimate.suite}`"
-    )
+    one, two = label(estimate.model), label(str(estimate.baseline))
+    what = f"win rate of {one} against {two}" if null else f"difference of their win rates, {one} minus {two}"
+    return Criterion(text, outcome, f"{what}: {interval(estimate, null)}{judge} on `{estimate.suite}`")

@@ -31,7 +31,8 @@ class Facts:
     """The contents of a run folder. A run that stopped early has empty fields, never missing ones.
 
     Policies kept along a training appear in `along` only, by their estimates. Of several training seeds, the estimates are
-    over all of them; answers, scores and judgements are those of the first. `metrics_lost` says that the run made estimates,
+    over all of them; answers, scores and judgements are those of the first. `paid` has by judge all that it was paid for, harm
+    and every seed's and policy's among it. `metrics_lost` says that the run made estimates,
     and that its folder has them no more.
     """
 
@@ -50,6 +51,7 @@ class Facts:
     scores: Mapping[tuple[str, str, str], Sequence[Score]] = field(default_factory=dict)
     judgements: Mapping[tuple[str, str, str], Sequence[Judgement]] = field(default_factory=dict)
     canaries: Mapping[str, Sequence[Judgement]] = field(default_factory=dict)
+    paid: Mapping[str, Sequence[Judgement | Score]] = field(default_factory=dict)
     pairs: Mapping[tuple[str, str], Sequence[PairScore]] = field(default_factory=dict)
     health: Sequence[HealthVerdict] = ()
     health_checked: Mapping[str, tuple[Sequence[str], Sequence[str]]] = field(default_factory=dict)
@@ -206,12 +208,22 @@ def _identity(judge: Mapping[str, Any]) -> tuple[Any, Any]:
     return judge.get("judge"), (judge.get("options") or {}).get("model")
 
 
+def _paid(*kept: Mapping[tuple[str, str, str], Sequence[Judgement | Score]]) -> dict[str, list[Judgement | Score]]:
+    """By judge, the records that it was paid for."""
+    found: dict[str, list[Judgement | Score]] = {}
+    for (judge, *_), records in ((key, records) for each in kept for key, records in each.items()):
+        if paid := [each for each in records if each.usage is not None]:
+            found.setdefault(judge, []).extend(paid)
+    return found
+
+
 def read_facts(folder: RunFolder) -> Facts:
     """Read a run folder. Raises UsageError for a damaged file; of a run that stopped early only run.json has to be
     there."""
     run, estimates = folder.run(), folder.estimates()
     lock = folder.lock() if (folder.path / "plan.lock.json").exists() else {}
     copies = _copies(lock)
+    scores, judgements = folder.scores(), folder.judgements()
     first = next(iter((lock.get("plan") or {}).get("seeds") or ()), None)
 
     def shown(*models: str) -> bool:
@@ -232,9 +244,10 @@ def read_facts(folder: RunFolder) -> Facts:
             each for each in folder.observations() if _trained(each.model) and each.training_seed in (None, first)
         ),
         samples={key: records for key, records in folder.samples().items() if shown(key[0])},
-        scores={key: records for key, records in folder.scores().items() if shown(key[1])},
-        judgements={key: records for key, records in folder.judgements().items() if shown(*key[1].split("--"))},
+        scores={key: records for key, records in scores.items() if shown(key[1])},
+        judgements={key: records for key, records in judgements.items() if shown(*key[1].split("--"))},
         canaries=folder.canaries(),
+        paid=_paid(judgements, scores, folder.harm()),
         pairs={key: records for key, records in folder.pairs().items() if shown(key[0])},
         health=tuple(folder.health()),
         health_checked=folder.health_checked(),

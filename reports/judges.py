@@ -79,14 +79,8 @@ def costs_in_words(facts: Facts) -> tuple[str, ...]:
     """What each judge that is paid for cost: in this run, and in all that its judgements and scores rest on."""
     spent = facts.run.get("judges") or {}
     told = []
-    for judge in facts.judges:
-        records = [
-            each
-            for kept in (facts.judgements, facts.scores)
-            for (name, *_), group in kept.items()
-            for each in group
-            if name == judge and each.usage is not None
-        ]
+    for judge in dict.fromkeys([*facts.judges, *(facts.evaluate.get("harm") or ()), *facts.paid]):
+        records = facts.paid.get(judge, ())
         if not records and judge not in spent:
             continue
         calls = spent.get(judge) or {"calls": 0, "dollars": 0.0}

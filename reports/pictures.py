@@ -12,7 +12,7 @@ from harness.stats import lengths_overlap
 
 from . import charts
 from .judges import FAILED, standings
-from .text import interval, number, percent
+from .text import interval, level, number, percent
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -38,9 +38,9 @@ class Picture:
 
 
 def win_rates(facts: Facts) -> Picture | None:
-    """The forest plot of all win rates, length-controlled ones too."""
+    """The forest plot of all win rates against the baseline, length-controlled ones too."""
     known = standings(facts)
-    found = [each for metric in WIN_RATES for each in facts.select(metric)]
+    found = [each for metric in WIN_RATES for each in facts.select(metric, baseline=facts.baseline)]
     found.sort(key=lambda each: (facts.suites.index(each.suite), each.judge or "", _place(facts, each.model)))
     if not found:
         return None
@@ -54,7 +54,7 @@ def win_rates(facts: Facts) -> Picture | None:
     words = "; ".join(f"{point.label}: {interval(each, 0.5)}" for point, each in zip(points, found, strict=False))
     svg = charts.forest("win-rates", points, "Win rates against the baseline, with intervals", words)
     caption = (
-        f"Win rates against `{facts.baseline}`, with {percent(found[0].level)} intervals; a tie counts half, and the "
+        f"Win rates against `{facts.baseline}`, with {level(found[0])} intervals; a tie counts half, and the "
         "dashed line is no difference. Hollow: by a judge on which no verdict may rest."
     )
     if any(each.judge and known[each.judge].failed for each in found[:MOST_ROWS]):
@@ -68,7 +68,7 @@ def _extrapolated(facts: Facts) -> Iterator[str]:
     """A sentence for each length-controlled win rate for which there are hardly any answers of equal lengths."""
     lengths: dict[tuple[str, str], dict[str, float]] = {}
     for each in facts.observations:
-        if each.metric == "length-controlled-win-rate" and each.covariates:
+        if each.metric == "length-controlled-win-rate" and each.baseline == facts.baseline and each.covariates:
             lengths.setdefault((each.model, each.suite), {})[each.prompt_id] = each.covariates[0]
     for (model, suite), differences in lengths.items():
         if not lengths_overlap(np.array([*differences.values()])):

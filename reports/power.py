@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from .text import count, is_fraction, number
+from .text import is_fraction, number, prompts, prompts_in_words
 
 if TYPE_CHECKING:
     from harness.records import Estimate
@@ -27,7 +27,7 @@ def what_would_tell(estimate: Estimate, null: float) -> str:
         return ""
     deviation = estimate.standard_error * math.sqrt(estimate.clusters)
     found = detectable_mean(estimate.clusters, deviation, level=estimate.level, power=POWER)
-    text = f"{count(estimate.clusters, 'prompt')} find a difference of {_difference(estimate, found)} in four runs of five"
+    text = f"{prompts_in_words(estimate)} find a difference of {_difference(estimate, found)} in four runs of five"
     if gap := abs(estimate.value - null):
         of_seeds = found / estimate.standard_error * (estimate.seed_error or 0.0)
         if of_seeds >= gap:
@@ -38,10 +38,10 @@ def what_would_tell(estimate: Estimate, null: float) -> str:
         if estimate.prompt_error:
             deviation = estimate.prompt_error * math.sqrt(estimate.clusters)
         needed = prompts_needed(math.sqrt(gap**2 - of_seeds**2), deviation, level=estimate.level, power=POWER)
-        if needed > MANY:
-            text += f"; one as small as the {_difference(estimate, gap)} seen here would need more than {MANY:,}"
-        elif needed > estimate.clusters:
-            text += f"; one as small as the {_difference(estimate, gap)} seen here would need about {_round(needed):,}"
+        if needed > estimate.clusters:
+            about = f"more than {MANY:,}" if needed > MANY else f"about {_round(needed):,}"
+            noun = "" if prompts(estimate) == estimate.clusters else " groups"
+            text += f"; one as small as the {_difference(estimate, gap)} seen here would need {about}{noun}"
     return f"{text}."
 
 

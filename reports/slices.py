@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .evidence import TOO_FEW
 from .judges import standings
 from .results import Value, null_of
-from .text import count, interval, label, number
+from .text import count, interval, label, number, prompts, prompts_in_words
 
 if TYPE_CHECKING:
     from harness.records import SliceEstimate
@@ -75,7 +75,7 @@ def _words(each: SliceEstimate) -> str:
     judge = f" by `{each.judge}`" if each.judge else ""
     return (
         f"{label(each.model)} against {label(str(each.baseline))}: `{each.metric}`{judge} on `{each.suite}`, {each.dimension} "
-        f"`{each.slice}`: {interval(each, null_of(each))}, {count(each.n, 'prompt')}, adjusted p {number(each.p_adjusted or 0.0)}."
+        f"`{each.slice}`: {interval(each, null_of(each))}, {prompts_in_words(each)}, adjusted p {number(each.p_adjusted or 0.0)}."
     )
 
 
@@ -92,6 +92,6 @@ def _table(facts: Facts, suite: str, metric: str, judge: str | None) -> SliceTab
                 tuple(Value(interval(each, null_of(each)), each.baseline) for each in here if each.model == model)
                 for model in models
             )
-            rows.append(SliceRow(name, max(each.n for each in here), cells))
+            rows.append(SliceRow(name, max(map(prompts, here)), cells))
         dimensions.append((dimension, tuple(rows)))
     return SliceTable(suite, metric, judge, models, tuple(dimensions))

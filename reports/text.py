@@ -29,6 +29,18 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+def prompts(estimate: Estimate) -> int:
+    """How many prompts an estimate is of: every training seed observes the same ones."""
+    return max(estimate.clusters, math.ceil(estimate.n / (estimate.seeds or 1)))
+
+
+def prompts_in_words(estimate: Estimate) -> str:
+    """`378 prompts`; `378 prompts in 359 groups` where some were resampled together. A reward model's are pairs."""
+    n = prompts(estimate)
+    text = count(n, "pair" if estimate.unit.endswith("pairs") else "prompt")
+    return text if n == estimate.clusters else f"{text} in {count(estimate.clusters, 'group')}"
+
+
 def number(value: float, decimals: int | None = None, sign: bool = False) -> str:
     """A number with three significant digits, or with the given decimals; a true minus, thousands apart."""
     if decimals is None:
@@ -78,14 +90,19 @@ def interval(estimate: Estimate, null: float | None = None) -> str:
     return f"{number(scale * estimate.value, decimals, signed)}{unit} [{ends}]"
 
 
+def level(estimate: Estimate) -> str:
+    """The level of its interval: `95 %`, `99.5 %`."""
+    return f"{100 * estimate.level:g}{_SPACE}%"
+
+
 def interval_words(estimate: Estimate, null: float) -> str:
     """`95 % interval 61–74 %`, for a sentence about a share; `−2 to +8 points` for a difference of shares."""
     low, high = 100 * estimate.low, 100 * estimate.high
     decimals = decimals_for(low, high, 100 * null)
-    level = f"{percent(estimate.level)} interval"
+    words = f"{level(estimate)} interval"
     if is_difference(estimate):
-        return f"{level} {number(low, decimals, True)} to {number(high, decimals, True)} points"
-    return f"{level} {number(low, decimals)}–{number(high, decimals)}{_SPACE}%"
+        return f"{words} {number(low, decimals, True)} to {number(high, decimals, True)} points"
+    return f"{words} {number(low, decimals)}–{number(high, decimals)}{_SPACE}%"
 
 
 def is_difference(estimate: Estimate) -> bool:

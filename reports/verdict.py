@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from .evidence import FEW, Direction, difference, direction, primary
 from .judges import Standing, standings
 from .power import what_would_tell
 from .side_effects import side_effects
-from .text import count, decimals_for, interval_words, join, label, number, percent
+from .text import decimals_for, interval_words, join, label, number, percent, prompts_in_words
 
 if TYPE_CHECKING:
     from harness.records import Estimate
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from .facts import Facts
 
 SEEDS = (
-    "Every stage was trained with {seeds} seeds, and intervals cover the training as well as the choice of prompts. The two parts "
-    "of each error stand under Training seeds; answers, curves and the judges' audit are those of the first seed."
+    "{trained} seeds, and intervals cover the training as well as the choice of prompts{but}. The two parts of each "
+    "error stand under Training seeds; answers, curves and the judges' audit are those of the first seed."
 )
+PREFERENCES = "A win rate is the mean preference over prompts, where 1 is a win, 0.5 a tie and 0 a loss."
 SCOPE = (
     "Intervals cover the choice of prompts, not training: each model was trained once, and training it again with another "
     "seed may move these numbers by more than their intervals. `seeds: [1, 2, 3]` in the plan measures by how much."
@@ -30,12 +31,14 @@ SCOPE = (
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence of the verdict, which way it goes for its model, and what has to be said beside it."""
+    """One sentence of the verdict, which way it goes for its model, what has to be said beside it, and the estimate that it
+    rests on."""
 
     model: str
     direction: Direction
     text: str
     beside: tuple[str, ...] = ()
+    estimate: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ def verdict(facts: Facts) -> Verdict:
     claims += _between_candidates(facts)
     if not claims:
         return Verdict((), ())
-    notes = [SEEDS.format(seeds=len(facts.plan["seeds"])) if facts.seeds else SCOPE]
+    notes = [_scope(facts, [each.estimate for each in claims if each.estimate])]
+    if any(each.metric == "win-rate" and each.value not in (0, 1) for each in facts.observations):
+        notes.append(PREFERENCES)
     compared = len(facts.candidates)
     if compared > 3:
         notes.append(
@@ -62,6 +67,18 @@ def verdict(facts: Facts) -> Verdict:
         )
     notes += [note for each in known.values() if (note := each.note())]
     return Verdict(tuple(claims), tuple(notes))
+
+
+def _scope(facts: Facts, estimates: Sequence[Estimate]) -> str:
+    """What the intervals of these estimates cover."""
+    if not facts.seeds:
+        return SCOPE
+    seeds = len({each.training_seed for each in facts.seeds})
+    once = [f"{label(each.model)} against {label(str(each.baseline))}" for each in estimates if not each.seeds]
+    every = all(each.seeds == seeds for each in estimates)
+    trained = f"Every stage was trained with {seeds}" if every else f"Stages were trained with up to {seeds}"
+    but = f"; for {join(once)} there is one training at most, and only the choice of prompts is covered" if once else ""
+    return SEEDS.format(trained=trained, but=but)
 
 
 def _against_baseline(facts: Facts, known: Mapping[str, Standing], model: str) -> Claim | None:
@@ -75,7 +92,7 @@ def _against_baseline(facts: Facts, known: Mapping[str, Standing], model: str) -
     way = direction(estimate, 0.5)
     name, baseline = label(model), label(str(estimate.baseline))
     rate = percent(estimate.value, _decimals(estimate))
-    prompts = count(estimate.clusters, "prompt") + (f" and {estimate.seeds} training seeds" if estimate.seeds else "")
+    prompts = prompts_in_words(estimate) + (f" and {estimate.seeds} training seeds" if estimate.seeds else "")
     evidence = f"{interval_words(estimate, 0.5)}{_judged(estimate)} on `{estimate.suite}`, {prompts}"
     others = _other_judges(facts, known, estimate)
     against = [each for each in others if {way, direction(each, 0.5)} == {"better", "worse"}]
@@ -84,20 +101,21 @@ def _against_baseline(facts: Facts, known: Mapping[str, Standing], model: str) -
         return Claim(
             model,
             "undecided",
-            f"Judges contradict each other on {name} against {baseline}: it wins {rate} ({evidence}), but {views}.",
+            f"Judges contradict each other on {name} against {baseline}: its win rate is {rate} ({evidence}), but {views}.",
+            estimate=estimate,
         )
     if way == "better":
-        text = f"{name} beats {baseline} on {rate} of prompts ({evidence})."
+        text = f"{name} beats {baseline}: its win rate is {rate} ({evidence})."
     elif way == "worse":
-        text = f"{name} loses to {baseline}: it is preferred on {rate} of prompts ({evidence})."
+        text = f"{name} loses to {baseline}: its win rate is {rate} ({evidence})."
     else:
-        text = f"{name} and {baseline} are not distinguishable: {name} is preferred on {rate} of prompts ({evidence})."
+        text = f"{name} and {baseline} are not distinguishable: the win rate of {name} is {rate} ({evidence})."
         text += _why_undecided(estimate, 0.5)
     doubtful = [each for each in others if way != "undecided" and direction(each, 0.5) == "undecided"]
     if doubtful:
         views = join([f"`{each.judge}` ({percent(each.value)}, {interval_words(each, 0.5)})" for each in doubtful])
         text += f" Not confirmed by {views}."
-    return Claim(model, way, text, side_effects(facts, model, estimate.suite))
+    return Claim(model, way, text, side_effects(facts, model, estimate.suite), estimate)
 
 
 def _other_judges(facts: Facts, known: Mapping[str, Standing], estimate: Estimate) -> list[Estimate]:
@@ -133,7 +151,7 @@ def _compare(estimate: Estimate) -> Claim:
             f"{label(first)} is ahead of {label(second)}: the win rate of {label(model)} minus that of {label(baseline)} "
             f"is {points} ({evidence})."
         )
-    return Claim(model, way, text)
+    return Claim(model, way, text, estimate=estimate)
 
 
 def _judged(estimate: Estimate) -> str:
@@ -148,7 +166,7 @@ def _why_undecided(estimate: Estimate, null: float) -> str:
     test = "test over seeds and prompts" if estimate.seeds else "exact sign test"
     if estimate.low <= null <= estimate.high:
         if estimate.clusters < FEW:
-            return f" With {count(estimate.clusters, 'prompt')} only a very large difference would show."
+            return f" With {prompts_in_words(estimate)} only a very large difference would show."
         return f" {text}" if (text := what_would_tell(estimate, null)) else ""
     if estimate.p_adjusted is not None and estimate.p_value != estimate.p_adjusted:
         return (
@@ -157,4 +175,4 @@ def _why_undecided(estimate: Estimate, null: float) -> str:
         )
     if estimate.p_value is not None:
         return f" The interval leaves {percent(null)} out, but the {test} does not (p = {estimate.p_value:.2g})."
-    return f" {count(estimate.clusters, 'prompt')} are too few for this interval to be relied on."
+    return f" {prompts_in_words(estimate)} are too few for this interval to be relied on."

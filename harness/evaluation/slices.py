@@ -64,7 +64,9 @@ def slice_estimates(
 
 
 def _enough(estimate: Estimate) -> bool:
-    return estimate.clusters >= (FEWEST if estimate.method.startswith(("wilson", "agresti-min")) else FEWEST_OTHER)
+    return estimate.clusters >= (
+        FEWEST if estimate.method.startswith(("wilson", "agresti-min", "crossed-wilson")) else FEWEST_OTHER
+    )
 
 
 def _adjusted(estimates: Sequence[SliceEstimate]) -> Iterator[SliceEstimate]:

@@ -87,6 +87,16 @@ def test_each_slice_has_its_level_and_its_difference_and_a_small_one_less() -> N
     }  # fmt: skip
 
 
+def test_a_rate_over_training_seeds_needs_no_more_groups_than_one_of_a_single_training() -> None:
+    rows = [row(f"a{n}", category="a") for n in range(FEWEST_OTHER - 1)] + [
+        row(f"b{n}", category="b") for n in range(FEWEST - 1)
+    ]
+    won = [seen(r.id, "new", "win-rate", float(n % 3 > 0)) for n, r in enumerate(rows)]
+    observations = [each.model_copy(update={"training_seed": seed}) for seed in (1, 2) for each in won]
+    made = slice_estimates(observations, {"s": rows}, ["category"], {"win-rate": (WIN, "judgements")}, "old", BOOTSTRAP, 0)
+    assert [(each.slice, each.clusters, each.method) for each in made] == [("a", 9, "crossed-wilson")]
+
+
 def test_p_values_are_adjusted_over_all_slices_of_a_metric() -> None:
     # Ten wins of ten: p = 2 * 2**-10 = 0.001953125. Twelve of thirteen: 2 * (13 + 1) / 2**13 = 0.00341796875. Of the two in
     # order, m p / j: 2 * 0.001953125 / 1 = 0.00390625, and 2 * 0.00341796875 / 2, which is less and holds for both.

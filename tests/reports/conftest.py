@@ -47,7 +47,7 @@ def estimate(model: str, metric: str, value: float, low: float, high: float, **f
 def win_rate(model: str, value: float, low: float, high: float, judge: str = "truth", **fields: Any) -> Estimate:
     """A win rate against sft; the exact test agrees with the interval unless it is given."""
     p_value = 0.5 if low <= 0.5 <= high else 0.001
-    return estimate(model, "win-rate", value, low, high, judge=judge, baseline="sft", **({"p_value": p_value} | fields))
+    return estimate(model, "win-rate", value, low, high, judge=judge, **({"baseline": "sft", "p_value": p_value} | fields))
 
 
 def warning(stage: str, rule: str, **fields: Any) -> HealthVerdict:

@@ -31,6 +31,15 @@ def test_dpo_that_hardly_moved_needs_a_smaller_beta() -> None:
     assert "Raise `beta`" not in found
 
 
+def test_a_model_that_loses_is_told_to_whom() -> None:
+    assert "It loses to the model that it started from." in sentences("dpo", win_rate("dpo", 0.3, 0.24, 0.37))
+    locked = lock()
+    locked["plan"]["evaluate"] |= {"baseline": "base", "candidates": ["sft", "dpo"]}
+    lost = win_rate("dpo", 0.3, 0.24, 0.37, baseline="base")
+    (found,) = advice(Facts(run=run_json(), lock=locked, estimates=(lost,)))
+    assert found.sentences[0].startswith("It loses to `base`.")
+
+
 def test_ppo_whose_reward_rises_without_a_gain_is_suspected_of_over_optimisation() -> None:
     assert "over-optimisation" in sentences("ppo", win_rate("ppo", 0.5, 0.44, 0.56), scalars=RISING)
     assert "over-optimisation" not in sentences("ppo", win_rate("ppo", 0.64, 0.57, 0.7), scalars=RISING)

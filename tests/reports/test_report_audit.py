@@ -15,6 +15,7 @@ from harness_reports.results import tables
 from harness_reports.verdict import verdict
 from harness_reports.view import build_view
 
+from harness.audit import failed_canaries
 from harness.records import Judgement
 
 if TYPE_CHECKING:
@@ -199,3 +200,9 @@ def test_a_run_without_judges_has_no_such_section() -> None:
     facts = facts_of(estimate("dpo", "kl", 3.2, 2.9, 3.6, unit="nats per answer"))
     assert audit(facts) is None
     assert 'id="judges"' not in render(build_view(facts))
+
+
+@pytest.mark.parametrize(("level", "written"), [(0.95, "95%"), (0.975, "97.5%"), (0.995, "99.5%"), (0.999, "99.9%")])
+def test_a_canarys_evidence_has_the_level_that_its_interval_has(level: float, written: str) -> None:
+    ((canary, seen),) = failed_canaries([of_judge("truth", "canary-constant", 0.85, 0.64, 0.95, level=level)], "truth")
+    assert f"({written} interval 64% to 95%, allowed 50%)" in canary.evidence(seen)

@@ -90,3 +90,40 @@ def test_ppo_against_dpo(model: str, baseline: str, low: float, high: float, exp
 def test_reward_over_training(values: list[float], expected: str) -> None:
     logged = [Scalar("ppo", step, "reward", value) for step, value in enumerate(values)]
     assert outcome("the reward rises", scalars=logged) == expected
+
+
+def of_plan(evaluate: dict[str, object] | None, *estimates: Estimate) -> dict[str, Criterion]:
+    locked = lock()
+    locked["plan"]["evaluate"] = locked["plan"]["evaluate"] | evaluate if evaluate else None
+    return {each.text: each for each in criteria(Facts(run=run_json(), lock=locked, estimates=estimates))}
+
+
+def test_without_another_model_as_baseline_no_win_rate_is_asked_for() -> None:
+    assert not any("wins 60 to 75" in text for text in of_plan(None))
+    assert not any("wins 60 to 75" in text for text in of_plan({"baseline": "dpo", "candidates": ["ppo"]}))
+
+
+@pytest.mark.parametrize(
+    ("model", "baseline", "value", "expected"),
+    [
+        ("ppo", "dpo", 0.64, "pass"),
+        ("ppo", "dpo", 0.36, "fail"),
+        ("dpo", "ppo", 0.64, "fail"),
+        ("dpo", "ppo", 0.36, "pass"),
+    ],
+)
+def test_ppo_against_a_baseline_that_is_dpo_or_the_other_way_round(
+    model: str, baseline: str, value: float, expected: str
+) -> None:
+    rate = win_rate(model, value, value - 0.06, value + 0.06, baseline=baseline)
+    found = of_plan({"baseline": baseline, "candidates": [model]}, rate)["PPO wins more often than DPO"]
+    assert found.outcome == expected
+    assert found.evidence.startswith(f"win rate of {model.upper()} against {baseline.upper()}: {100 * value:.0f}")
+
+
+def test_evidence_counts_pairs_as_pairs_and_says_how_many_groups_they_are_in() -> None:
+    accuracy = estimate("referee", "accuracy", 0.7, 0.66, 0.74, suite="hh.valid", unit="share of pairs", n=210)
+    rate = win_rate("dpo", 0.68, 0.61, 0.74, n=210)
+    found = [each.evidence for each in criteria(Facts(run=run_json(), lock=lock(), estimates=(accuracy, rate)))]
+    assert any("on `hh.valid`, 210 pairs in 200 groups" in each for each in found)
+    assert any("on `heldout`, 210 prompts in 200 groups" in each for each in found)

@@ -11,12 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import EVIL, estimate
+from conftest import EVIL, estimate, lock, run_json, win_rate
 from harness_reports import harness_configure, harness_run_finish, sections
+from harness_reports.facts import Facts
+from harness_reports.pictures import win_rates
 from harness_reports.render import prose, write_report
 
 from harness.errors import UsageError
-from harness.records import Judgement, Observation, Usage, read_records, write_records
+from harness.records import Judgement, Observation, Score, Usage, read_records, write_records
 from harness.rundir import RunFolder
 
 MakeRun = Callable[..., RunFolder]
@@ -148,6 +150,19 @@ def test_what_a_judge_cost_stands_apart_from_the_run(make_run: MakeRun) -> None:
     assert "calls in this run" not in page_of(make_run()).text
 
 
+def test_what_a_judge_of_harm_cost_is_told_too(make_run: MakeRun) -> None:
+    """Five answers were judged with two replies of 10 cents each."""
+    run = make_run(judges={"strict": {"calls": 10, "dollars": 1.0}})
+    usage = Usage(model="judge", replies=2)
+    scores = [
+        Score(prompt_id=f"p{n}", suite="heldout", judge="strict", model="dpo", score=0.5, cost=0.2, usage=usage)
+        for n in range(5)
+    ]
+    write_records(run.path / "harm/strict/dpo/heldout.jsonl", scores)
+    expected = "Judge strict : 10 calls in this run, $1.00; what it judged rests on 10 replies, $1.00 when they were asked."
+    assert expected in page_of(run).text
+
+
 def test_policies_and_reward_models_have_tables_of_their_own(make_run: MakeRun) -> None:
     text = page_of(make_run()).text
     assert "Suite heldout Metric dpo ppo win-rate" in text
@@ -158,7 +173,7 @@ def test_a_win_rate_for_lengths_that_hardly_occur_is_called_an_extrapolation(mak
     def observed(model: str, difference: float) -> list[Observation]:
         return [
             Observation(prompt_id=str(n), root=str(n), suite="heldout", model=model, metric="length-controlled-win-rate",
-                        judge="truth", value=0.5, covariates=(difference if n else -difference,))
+                        judge="truth", baseline="sft", value=0.5, covariates=(difference if n else -difference,))
             for n in range(30)
         ]  # fmt: skip
 
@@ -170,11 +185,21 @@ def test_a_win_rate_for_lengths_that_hardly_occur_is_called_an_extrapolation(mak
     both = [
         *observed("dpo", 90.0),
         *(o.model_copy(update={"covariates": (n - 15.0,)}) for n, o in enumerate(observed("ppo", 1.0))),
+        *(o.model_copy(update={"baseline": "dpo"}) for o in observed("ppo", 90.0)),
     ]
     write_records(run.path / "observations.jsonl", both)
     text = page_of(run).text
     assert "Nearly all answers of dpo on heldout are longer than the baseline's" in text
     assert "answers of ppo" not in text
+
+
+def test_the_chart_of_win_rates_is_of_those_against_the_baseline() -> None:
+    found = (win_rate("ppo", 0.64, 0.57, 0.70), win_rate("ppo", 0.40, 0.33, 0.47, baseline="dpo", level=0.9))
+    for estimates in (found, found[::-1]):
+        picture = win_rates(Facts(run=run_json(), lock=lock(), estimates=estimates))
+        assert picture is not None
+        assert '<desc id="win-rates-desc">ppo · truth · heldout: 64\u00a0% [57, 70]</desc>' in picture.svg
+        assert picture.caption.startswith("Win rates against `sft`, with 95\u00a0% intervals")
 
 
 def test_a_failed_run_says_so_first(make_run: MakeRun) -> None:
@@ -261,7 +286,20 @@ def test_failure_cases_are_counted(make_run: MakeRun) -> None:
     text = page_of(make_run()).text
     assert "dpo heldout Empty 1 of 30" in text
     assert "dpo heldout Cut off at the length limit 1 of 30" in text
-    assert "ppo heldout Mostly repeats itself 1 of 30" in text
+    assert "ppo heldout Mostly repeats itself 1 of 1" in text
+
+
+def test_a_failure_is_counted_among_the_answers_that_could_have_failed_so(make_run: MakeRun) -> None:
+    """24 of the 30 prompts ask for an answer, and three of these were refused."""
+    run = make_run()
+    seen = [
+        Observation(
+            prompt_id=f"p{n}", root=f"p{n}", suite="heldout", model="dpo", metric="over-refusal", value=float(n < 3)
+        )
+        for n in range(24)
+    ]  # fmt: skip
+    write_records(run.path / "observations.jsonl", seen)
+    assert "dpo heldout Refuses what should be answered 3 of 24" in page_of(run).text
 
 
 def test_sections_of_other_plugins(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,14 @@ from collections.abc import Callable
 import pytest
 from conftest import estimate, win_rate
 from harness_reports.facts import read_facts
+from harness_reports.judges import costs_in_words
 from harness_reports.power import what_would_tell
 from harness_reports.render import render
 from harness_reports.seeds import training_seeds
 from harness_reports.verdict import verdict
 from harness_reports.view import build_view
 
-from harness.records import Estimate, Observation, SeedEstimate, write_json, write_records
+from harness.records import Estimate, Judgement, Observation, SeedEstimate, Usage, write_json, write_records
 from harness.rundir import RunFolder
 
 MakeRun = Callable[..., RunFolder]
@@ -61,7 +62,7 @@ def test_a_row_has_each_seeds_value_and_both_errors_in_the_units_of_the_estimate
 def test_the_verdict_says_that_training_is_covered_and_names_the_test(seeded: RunFolder) -> None:
     found = verdict(read_facts(seeded))
     assert "on `heldout`, 200 prompts and 2 training seeds" in found.claims[0].text
-    assert "trained with 2 seeds" in found.notes[0]
+    assert found.notes[0].startswith("Every stage was trained with 2 seeds")
     assert not any("trained once" in note for note in found.notes)
 
 
@@ -103,3 +104,39 @@ def test_prompts_needed_leave_the_seeds_part_as_it_is() -> None:
     # (1.96 + 0.8416)² · 0.03² · 200 / (0.08² - (2.8016 · 0.01)²) = 251.6 prompts.
     each = over(win_rate("dpo", 0.58, 0.48, 0.68, standard_error=0.0316), 0.01, 0.03)
     assert "would need about 260" in what_would_tell(each, 0.5)
+
+
+def test_what_a_judge_cost_is_over_all_seeds(seeded: RunFolder) -> None:
+    """Each of two seeds has five judgements, of two replies and two cents each."""
+    for pair in ("dpo--sft", "dpo-seed-5--sft"):
+        candidate, baseline = pair.split("--")
+        judged = [
+            Judgement(
+                prompt_id=f"p{n}", suite="heldout", judge="truth", candidate=candidate, baseline=baseline, preference=1.0,
+                candidate_length=1, baseline_length=1, cost=0.02, usage=Usage(model="m", replies=2),
+            )
+            for n in range(5)
+        ]  # fmt: skip
+        write_records(seeded.path / "judgements" / "truth" / pair / "heldout.jsonl", judged)
+    (told,) = costs_in_words(read_facts(seeded))
+    assert "rests on 20 replies, $0.20" in told
+
+
+def test_what_was_trained_once_is_named_where_other_intervals_cover_the_training(seeded: RunFolder) -> None:
+    document = json.loads((seeded.path / "metrics.json").read_text(encoding="utf-8"))
+    once = win_rate("ppo", 0.6, 0.52, 0.67)
+    document["estimates"].append(once.model_dump())
+    write_json(seeded.path / "metrics.json", document)
+    note = verdict(read_facts(seeded)).notes[0]
+    assert note.startswith("Stages were trained with up to 2 seeds, and intervals cover the training")
+    assert "; for PPO against SFT there is one training at most, and only the choice of prompts is covered." in note
+
+
+def test_a_seed_that_an_estimate_lacks_is_not_claimed_for_every_stage(seeded: RunFolder) -> None:
+    document = json.loads((seeded.path / "metrics.json").read_text(encoding="utf-8"))
+    third = of_seed(estimate("dpo", "kl", 3.0, 2.0, 4.0, unit="nats per answer"), 7, 3.0)
+    document["seeds"].append(third.model_dump())
+    write_json(seeded.path / "metrics.json", document)
+    note = verdict(read_facts(seeded)).notes[0]
+    assert note.startswith("Stages were trained with up to 3 seeds")
+    assert "one training at most" not in note

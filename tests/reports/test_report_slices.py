@@ -57,6 +57,16 @@ def test_what_stands_out_has_an_interval_a_test_and_enough_prompts_behind_it(mak
     assert (dimension, [row.slice for row in rows][2:], rows[0].n) == ("category", ["chance", "wide", "few"], 40)
 
 
+def test_prompts_that_every_training_seed_answered_are_counted_once(make_run: MakeRun) -> None:
+    seen = part("seeded", 30.0, 10.0, 50.0, 0.01, baseline="sft").model_copy(
+        update={"n": 60, "clusters": 20, "seeds": 3}
+    )  # fmt: skip
+    found = slices(read_facts(run_with(make_run, [seen])))
+    assert found is not None
+    assert ", 20 prompts, adjusted p" in found.standing_out[0]
+    assert found.tables[0].dimensions[0][1][0].n == 20
+
+
 def test_a_circular_judge_makes_no_part_stand_out(make_run: MakeRun) -> None:
     def won(model: str, judge: str) -> SliceEstimate:
         fields = {"model": model, "metric": "win-rate", "judge": judge, "value": 0.9, "low": 0.8, "high": 0.95}

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import estimate, lock, run_json, win_rate
 from harness_reports.facts import Facts
-from harness_reports.verdict import SCOPE, Verdict, verdict
+from harness_reports.verdict import PREFERENCES, SCOPE, Verdict, verdict
+
+from harness.records import Observation
 
 if TYPE_CHECKING:
     from harness.records import Estimate
@@ -25,14 +27,17 @@ def claims(*estimates: Estimate, **changes: Any) -> list[tuple[str, str]]:
 
 def test_clear_win() -> None:
     assert claims(win_rate("dpo", 0.68, 0.61, 0.74)) == [
-        ("better", "DPO beats SFT on 68 % of prompts (95 % interval 61–74 %, judged by `truth` on `heldout`, 200 prompts).")
+        (
+            "better",
+            "DPO beats SFT: its win rate is 68 % (95 % interval 61–74 %, judged by `truth` on `heldout`, 200 prompts).",
+        )
     ]
 
 
 def test_clear_loss() -> None:
     ((way, text),) = claims(win_rate("dpo", 0.31, 0.25, 0.38))
     assert way == "worse"
-    assert text.startswith("DPO loses to SFT: it is preferred on 31 % of prompts (95 % interval 25–38 %")
+    assert text.startswith("DPO loses to SFT: its win rate is 31 % (95 % interval 25–38 %")
 
 
 def test_tie() -> None:
@@ -40,6 +45,32 @@ def test_tie() -> None:
     assert way == "undecided"
     assert text.startswith("DPO and SFT are not distinguishable")
     assert "beats" not in text
+
+
+def test_what_a_tie_counts_is_said_where_there_are_any() -> None:
+    """40 wins and 160 ties are a win rate of 60 %, and DPO is better on 20 % of the prompts."""
+    values = [1.0] * 40 + [0.5] * 160
+    seen = [
+        Observation(prompt_id=str(n), root=str(n), suite="heldout", model="dpo", metric="win-rate", judge="truth",
+                    baseline="sft", value=value)
+        for n, value in enumerate(values)
+    ]  # fmt: skip
+    estimates = (win_rate("dpo", 0.6, 0.57, 0.63),)
+    for observations, told in ((seen, True), (seen[:40], False)):
+        found = verdict(Facts(run=run_json(), lock=lock(), estimates=estimates, observations=observations))
+        assert found.claims[0].text.startswith("DPO beats SFT: its win rate is 60\u00a0% (")
+        assert (PREFERENCES in found.notes) == told
+
+
+def test_prompts_that_were_resampled_together_are_told_beside_how_many_there_are() -> None:
+    """(1.96 + 0.8416) · 0.0357 = 10.0 points; 359 · (10.0 / 2.0)² is about 9,000."""
+    ((_, text),) = claims(win_rate("dpo", 0.52, 0.45, 0.59, n=378, clusters=359))
+    assert "on `heldout`, 378 prompts in 359 groups). 378 prompts in 359 groups find a difference of 10.0 points" in text
+    assert text.endswith("would need about 9,000 groups.")
+    ((_, text),) = claims(win_rate("dpo", 0.6, 0.3, 0.85, n=9, clusters=8))
+    assert "With 9 prompts in 8 groups only" in text
+    ((_, text),) = claims(win_rate("dpo", 0.8, 0.6, 0.9, n=10, clusters=9, p_value=None))
+    assert "10 prompts in 9 groups are too few" in text
 
 
 def test_an_end_of_the_interval_is_not_rounded_onto_one_half() -> None:
