@@ -67,7 +67,9 @@ def read_json_line(line: str, number: int, fields: tuple[str, ...], where: str) 
         value = json.loads(line)
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise UsageError(f"{where}:{number}: holds half a character (a lone surrogate such as \\ud800); remove it") from None
+        raise UsageError(
+            f"{where}:{number}: holds half a character (a lone surrogate such as \\ud800); remove it"
+        ) from None
     except ValueError as error:
         raise UsageError(f"{where}:{number}: not valid JSON: {error}") from None
     for field in fields:

@@ -158,7 +158,11 @@ def test_several_models_are_compared_and_ranked(command: Command) -> None:
 def test_two_models_that_met_several_baselines_have_no_single_difference(command: Command) -> None:
     """A wins 75 % against X and 50 % against Y, B 50 % against both, and C met X alone."""
     wins = {("A", "X"): 3, ("A", "Y"): 2, ("B", "X"): 2, ("B", "Y"): 2, ("C", "X"): 1}
-    rows = [line(str(n), float(n % 4 < least), model, baseline=other) for (model, other), least in wins.items() for n in range(40)]
+    rows = [
+        line(str(n), float(n % 4 < least), model, baseline=other)
+        for (model, other), least in wins.items()
+        for n in range(40)
+    ]
     document = analysed(command, write("lines.jsonl", rows), "-o", "page.html")
     differences = {(e["model"], e["baseline"]): e["value"] for e in document["estimates"] if "difference" in e["metric"]}
     assert differences == {("C", "A"): -0.5, ("C", "B"): -0.25}
