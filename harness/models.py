@@ -72,7 +72,7 @@ def _files(base: str, plan_folder: Path) -> list[list[Any]] | None:
         for name in importlib.metadata.packages_distributions().get(package, [package]):
             try:
                 return [[name, importlib.metadata.version(name)]]
-            except importlib.metadata.PackageNotFoundError:
+            except (importlib.metadata.PackageNotFoundError, ValueError):  # ValueError: there is no name
                 continue
         raise UsageError(f"base {base}: there is no package {package}; install it, or give a Hub id or a folder")
     folder = _folder(base, plan_folder)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -300,7 +302,7 @@ class HealthVerdict(Record):
 
 def read_records(path: Path, kind: type[R]) -> list[R]:
     """Validated records of a JSON-lines file. Raises UsageError as `numbered_records` does."""
-    lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
+    lines = [line for line in path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n") if line.strip()]
     try:
         # All at once takes half the time of one by one.
         records: list[R] = _list_of(kind).validate_json(b"[" + b",".join(lines) + b"]")
@@ -315,12 +317,14 @@ def _list_of(kind: type[R]) -> TypeAdapter[list[R]]:
 
 
 def numbered_records(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
-    """Validated records of a JSON-lines file, with the lines that they stand on.
+    """Validated records of a JSON-lines file, with the lines that they stand on. A byte order mark is no part of the first.
 
     Raises UsageError with file, line and field for the first line that is not such a record.
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             if not line.strip():
                 continue
             try:
@@ -329,7 +333,8 @@ def numbered_records(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
                 first = error.errors()[0]
                 field = ".".join(map(str, first["loc"]))
                 text = f"{path}:{number}: {field}: {first['msg']}" if field else f"{path}:{number}: {first['msg']}"
-                raise UsageError(f"{text}; expected a {kind.__name__.lower()} record") from None
+                name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
+                raise UsageError(f"{text}; expected a {name}{'' if name.endswith(' row') else ' record'}") from None
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:

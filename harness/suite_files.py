@@ -26,7 +26,7 @@ def read_suite(path: Path, problem: Callable[[SuiteRow], str | None] | None = No
     try:
         _check_encoding(path)
         for line, row in _csv_rows(path) if path.suffix.casefold() == ".csv" else numbered_records(path, SuiteRow):
-            text = problem(row) if problem else None
+            text = _fault(row) or (problem(row) if problem else None)
             if row.id in rows:
                 text = "the id stands twice; ids tell prompts apart"
             if text:
@@ -37,6 +37,29 @@ def read_suite(path: Path, problem: Callable[[SuiteRow], str | None] | None = No
     if not rows:
         raise DataError(f'suite {path}: holds no prompt; a row is {{"id": …, "prompt": …}}')
     return tuple(rows.values())
+
+
+def suite_file(path: str, folder: Path) -> Path:
+    """The file that a suite's `path` names, relative to the plan's folder. Raises UsageError for a home of nobody."""
+    try:
+        return folder / Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"suite {path}: cannot be read: {error}") from None
+
+
+def _fault(row: SuiteRow) -> str | None:
+    """Why no model can answer a row, in a sentence; None for one that can be asked."""
+    if not row.id.strip():
+        return "the id is empty; ids tell prompts apart"
+    messages = row.messages()
+    if not messages:
+        return "prompt is an empty list; expected text or chat messages"
+    if messages[-1].role == "assistant":
+        return "the last message of prompt is the assistant's; expected the user's, which waits for an answer"
+    if not messages[-1].content.strip():
+        what = "the last message of prompt" if len(messages) > 1 else "prompt"
+        return f"{what} is empty; write what the models are to answer, or remove the row"
+    return None
 
 
 def _check_encoding(path: Path) -> None:
@@ -69,8 +92,6 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, SuiteRow]]:
                         f"suite {path}:{reader.line_num}: row {cells['id']!r}: the label {cells['label']!r} is neither "
                         "'safe' nor 'unsafe'"
                     )
-                if not cells["id"].strip() or not cells["prompt"].strip():
-                    raise DataError(f"suite {path}:{reader.line_num}: the id or the prompt is empty")
                 yield (
                     reader.line_num,
                     SuiteRow(

@@ -11,7 +11,7 @@ from ..data import DataSets
 from ..keys import digest_rows
 from ..plan.model import Suite
 from ..records import Preference, PromptRow, SuiteRow
-from ..suite_files import read_suite
+from ..suite_files import read_suite, suite_file
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def load_suite(
         ) as path:
             rows = read_suite(path, problem)
     else:
-        rows = read_suite(folder / str(suite.path), problem)
+        rows = read_suite(suite_file(str(suite.path), folder), problem)
     rows = rows[: suite.limit]
     return LoadedSuite(name, rows, digest_rows(rows))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
+PACKAGE = "package://"
 HUB_ID = r"[\w.-]+(/[\w.-]+)?(@.+)?"
 PICKLED = ("*.bin", "*.pt", "*.pth")
 TOKENIZER = ("*token*", "*vocab*", "*.model", "*.tiktoken", "merges.txt")
@@ -15,8 +17,8 @@ def base_problem(base: str, folder: Path, trust_remote_code: bool) -> str | None
 
     Code that a base brings may need no tokenizer files, and an adapter's folder neither these nor a configuration.
     """
-    if base.startswith("package://"):
-        return None
+    if base.startswith(PACKAGE):
+        return _package_problem(base.removeprefix(PACKAGE))
     try:
         path = folder / Path(base).expanduser()
         if not path.exists():
@@ -28,6 +30,21 @@ def base_problem(base: str, folder: Path, trust_remote_code: bool) -> str | None
         return _folder_problem(path, trust_remote_code)
     except (OSError, RuntimeError, ValueError) as error:
         return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+
+
+def _package_problem(place: str) -> str | None:
+    """What keeps a file inside an installed package, PACKAGE/path, from being opened."""
+    package, _, inside = place.partition("/")
+    if not package or not inside:
+        return f"names no file in a package; write {PACKAGE}PACKAGE/file.gguf"
+    try:
+        found = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        found = None
+    if found is None or not found.submodule_search_locations:
+        return f"there is no package {package}; install it, or give a Hub id or a folder"
+    file = Path(next(iter(found.submodule_search_locations))) / inside
+    return None if file.is_file() else f"the package {package} has no file {inside}; give one that it has"
 
 
 def _folder_problem(path: Path, trust_remote_code: bool) -> str | None:

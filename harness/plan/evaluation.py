@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import HarnessError, hint
 from ..judges import ScoringJudge
-from ..suite_files import read_suite
+from ..suite_files import read_suite, suite_file
 from .graph import Graph, JudgeNode, MetricNode, Slot, held_out
 from .problems import Problems, Where
 
@@ -187,16 +187,16 @@ def _check_suite(
     if suite.suite is not None and suite.suite not in (packaged := packaged_suites()):
         problems.add((*path, "suite"), f"no packaged suite {suite.suite!r}{hint(suite.suite, packaged)}")
     if suite.path is not None:
-        file = problems.document.folder / suite.path
-        if not file.is_file():
-            problems.add((*path, "path"), f"{file}: no such file; paths count from the plan's folder")
-        elif not file.stat().st_size:
-            problems.add((*path, "path"), f"{file}: is empty; a row is a JSON object with `id` and `prompt`")
-        else:
-            try:
+        try:
+            file = suite_file(suite.path, problems.document.folder)
+            if not file.is_file():
+                problems.add((*path, "path"), f"{file}: no such file; paths count from the plan's folder")
+            elif not file.stat().st_size:
+                problems.add((*path, "path"), f"{file}: is empty; a row is a JSON object with `id` and `prompt`")
+            else:
                 read_suite(file, row_problem(metrics))
-            except HarnessError as error:
-                problems.add((*path, "path"), str(error))
+        except HarnessError as error:
+            problems.add((*path, "path"), str(error))
 
 
 def packaged_suites() -> list[str]:

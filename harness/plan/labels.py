@@ -20,7 +20,7 @@ MOST_PROBLEMS = 5
 def read_labels(path: Path) -> list[tuple[int, Judgement]]:
     """The judgements of a file, each with the number of its line. Raises UsageError for a file or a line that is none."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {getattr(error, 'strerror', None) or 'is not UTF-8 text'}") from None
     return list(zip((n for n, line in enumerate(lines, 1) if line.strip()), read_records(path, Judgement), strict=True))

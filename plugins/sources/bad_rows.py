@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+import harness
+
 MISSING = "missing field"
 TYPE = "wrong type"
 ROLE = "wrong role"
@@ -48,6 +50,12 @@ def wrong_type(field: str, value: Any, expected: str) -> BadRow:
 def kind(value: Any) -> str:
     """What a JSON value is, in words."""
     return KINDS.get(type(value), f"a {type(value).__name__}")
+
+
+def check_prompt(prompt: harness.Prompt) -> None:
+    """Raise BadRow if the last message of a prompt, which waits for an answer, is empty."""
+    if not prompt[-1].content.strip():
+        raise BadRow(PROMPTLESS, f"{'the last message of prompt' if len(prompt) > 1 else 'prompt'} is empty")
 
 
 def check_answers(chosen: str, rejected: str) -> None:

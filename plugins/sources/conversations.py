@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import harness
 
-from .bad_rows import EMPTY, PROMPTLESS, ROLE, BadRow, lacks
-from .files import messages, root
+from .bad_rows import EMPTY, PROMPTLESS, ROLE, BadRow, check_prompt, lacks
+from .files import messages, root, with_system
 from .tables import TableConfig, TableSource, load_table
 
 
@@ -16,6 +16,7 @@ class Conversations(TableSource):
     """JSON lines, Parquet, or a Hub data set, with `messages`, or with `prompt` and `completion`, as text or chat messages.
 
     These are TRL's formats. The answer to learn is the assistant's last message; what comes before it is the prompt.
+    `system`, text, is the first message of a prompt that has no system message of its own. `category` and `id` are kept.
     """
 
     name = "conversations"
@@ -33,6 +34,8 @@ def _row(row: dict[str, Any], identity: str) -> harness.Conversation:
     prompt, answer = turns[:-1], turns[-1].content.strip()
     if not prompt:
         raise BadRow(PROMPTLESS, "no message stands before the answer; expected a prompt")
+    check_prompt(prompt)
+    prompt = with_system(prompt, row.get("system"))
     if not answer:
         raise BadRow(EMPTY, "the answer, the last message, is empty")
     category = row.get("category")

@@ -18,6 +18,8 @@ from .bad_rows import EMPTY, PROMPTLESS, ROLE, BadRow, lacks, wrong_type
 
 JSON_LINES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 READABLE = (*JSON_LINES, ".parquet")
+HIDDEN = (".", "_")
+"""How the name of a file or folder begins that is no data, such as a notebook's checkpoints; as pyarrow and Spark have it."""
 LOCAL = ((".", "/", "~"), (".jsonl", ".json", ".gz", ".parquet", ".csv"))
 """How a path begins or ends that is surely not a Hub id."""
 Placed = tuple[str, dict[str, Any]]
@@ -40,6 +42,7 @@ def read_rows(path: str, folder: Path, *, subset: str | None, split: str, revisi
 def local_files(path: str, folder: Path, subset: str | None) -> list[Path] | None:
     """The files that a path stands for, in order; None for what may be a Hub id.
 
+    Of a folder these are all files in it and in its folders, such as the part files that Spark writes, without hidden ones.
     Raises DataError for a file that is not there, may not be read, or is of another kind.
     """
     try:
@@ -49,21 +52,35 @@ def local_files(path: str, folder: Path, subset: str | None) -> list[Path] | Non
         raise harness.DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if is_folder:
         local = local / subset if subset else local
-        files = sorted(each for each in local.rglob("*") if each.name.endswith(READABLE))
+        found = (Path(place, name) for place, _, names in os.walk(local) for name in names if name.endswith(READABLE))
+        files = sorted(each for each in found if not any(part.startswith(HIDDEN) for part in each.relative_to(local).parts))
         if not files:
             raise harness.DataError(f"{local}: no .jsonl, .jsonl.gz or .parquet file in this folder")
     elif is_there:
         files = [local]
         if not local.name.endswith(READABLE):
             raise harness.DataError(f"{local}: expected a .jsonl, .jsonl.gz or .parquet file")
+    elif local.is_symlink():
+        files = [local]
     elif surely_local(path):
         raise harness.DataError(f"{path}: no such file; paths count from the plan's folder")
     else:
         return None
     for file in files:
-        if not os.access(file, os.R_OK):
-            raise harness.DataError(f"{file}: cannot be read: Permission denied")
+        if text := _unreadable(file):
+            raise harness.DataError(f"{file}: {text}")
     return files
+
+
+def _unreadable(file: Path) -> str | None:
+    """Why a file may not be opened, in words; None for one that may."""
+    if os.access(file, os.R_OK):
+        return None
+    try:
+        target = file.readlink()
+    except OSError:  # no link
+        return "cannot be read: Permission denied"
+    return f"is a link to {target}, which is not there or may not be read; mend the link, or remove it"
 
 
 def surely_local(path: str) -> bool:
@@ -146,6 +163,15 @@ def _message(value: Any, field: str) -> harness.Message:
     if not isinstance(content, str):
         raise wrong_type(f"{field}.content", content, "text")
     return harness.Message(role=role, content=content)
+
+
+def with_system(prompt: harness.Prompt, system: Any) -> harness.Prompt:
+    """A prompt behind a row's `system` text, where the row has some and the prompt no system message of its own. Raises BadRow."""
+    if system is not None and not isinstance(system, str):
+        raise wrong_type("system", system, "text")
+    if not system or not system.strip() or any(message.role == "system" for message in prompt):
+        return prompt
+    return (harness.Message(role="system", content=system.strip()), *prompt)
 
 
 def root(prompt: harness.Prompt) -> str:

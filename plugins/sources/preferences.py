@@ -8,17 +8,30 @@ from typing import Any
 
 import harness
 
-from .bad_rows import IDENTICAL, PROMPTLESS, ROLE, TYPE, UNSHARED, BadRow, check_answers, kind, lacks, wrong_type
-from .files import messages, root
+from .bad_rows import (
+    IDENTICAL,
+    PROMPTLESS,
+    ROLE,
+    TYPE,
+    UNSHARED,
+    BadRow,
+    check_answers,
+    check_prompt,
+    kind,
+    lacks,
+    wrong_type,
+)
+from .files import messages, root, with_system
 from .tables import TableConfig, TableSource, load_table
 
 
 class Preferences(TableSource):
     """JSON lines, Parquet, or a Hub data set, with `chosen`, `rejected` and mostly `prompt`.
 
-    `margin`, `category` and `id` are kept where a row has them. Text without a `prompt` is split at the last white space of
-    what both texts begin with: answers that begin with the same words lose these to the prompt, as with TRL's
-    `extract_prompt`. Conversations without one are split before their last message.
+    `margin`, `category` and `id` are kept where a row has them; `system`, text, is the first message of a prompt that has no
+    system message of its own. Text without a `prompt` is split at the last white space of what both texts begin with: answers
+    that begin with the same words lose these to the prompt, as with TRL's `extract_prompt`. Conversations without one are
+    split before their last message; a prompt that they repeat stands once.
     """
 
     name = "preferences"
@@ -33,7 +46,9 @@ def _pair(row: dict[str, Any], identity: str) -> harness.Preference:
     if row.get("chosen") is None or row.get("rejected") is None:
         raise lacks(row, "a preference has chosen, rejected and mostly prompt")
     prompt, chosen, rejected = _parts(row.get("prompt"), row["chosen"], row["rejected"])
+    check_prompt(prompt)
     check_answers(chosen, rejected)
+    prompt = with_system(prompt, row.get("system"))
     margin, category = row.get("margin"), row.get("category")
     return harness.Preference(
         id=identity,
@@ -54,15 +69,14 @@ def _parts(prompt: Any, chosen: Any, rejected: Any) -> tuple[harness.Prompt, str
         words = f"chosen is {kind(chosen)} and rejected is {kind(rejected)}; expected text, or chat messages, in both"
         raise BadRow(TYPE, words)
     good, bad = messages(chosen, "chosen"), messages(rejected, "rejected")
-    before = _before(prompt, good)
-    good, bad = (*before, *good), (*before, *bad)
-    if good[:-1] != bad[:-1]:
-        raise BadRow(UNSHARED, "chosen and rejected differ before their last message; a pair shares what comes before")
     for field, turns in (("chosen", good), ("rejected", bad)):
         if turns[-1].role != "assistant":
             raise BadRow(
                 ROLE, f"the last message of {field} is the {turns[-1].role}'s; expected the assistant's, the answer"
             )
+    good, bad = _joined(prompt, good), _joined(prompt, bad)
+    if good[:-1] != bad[:-1]:
+        raise BadRow(UNSHARED, "chosen and rejected differ before their last message; a pair shares what comes before")
     if len(good) < 2:
         raise BadRow(
             PROMPTLESS, "chosen is one message and there is no prompt; expected prompt, or a chosen that begins with it"
@@ -80,21 +94,37 @@ def _standard(prompt: Any, chosen: str, rejected: str) -> tuple[harness.Prompt, 
             raise BadRow(UNSHARED, "there is no prompt, and chosen and rejected do not begin alike; expected prompt")
     if not isinstance(prompt, str):
         raise wrong_type("prompt", prompt, "text as in chosen and rejected, or chat messages in all three")
-    if not prompt.strip():
-        raise BadRow(PROMPTLESS, "prompt is empty")
     return (harness.Message(role="user", content=prompt.strip()),), chosen.strip(), rejected.strip()
 
 
-def _before(prompt: Any, chosen: harness.Prompt) -> harness.Prompt:
-    """The messages before those of `chosen`.
+def _joined(prompt: Any, answer: harness.Prompt) -> harness.Prompt:
+    """A row's prompt and the messages of `chosen` or `rejected` as one conversation, system messages first.
 
-    Some data sets give the prompt as text beside whole conversations that begin with it.
+    Some data sets give the prompt beside whole conversations that begin with it: it stands once then. Text is taken for the
+    user's message that a conversation begins with.
     """
     if prompt is None:
-        return ()
+        return answer
+    own, said = _apart(answer)
     if isinstance(prompt, str):
-        return (harness.Message(role="user", content=prompt.strip()),) if chosen[0].role == "assistant" else ()
-    return messages(prompt, "prompt")
+        return answer if said[0].role == "user" else (*own, harness.Message(role="user", content=prompt.strip()), *said)
+    system, asked = _apart(messages(prompt, "prompt"))
+    return (*system, *_behind(system, own), *asked, *_behind(asked, said))
+
+
+def _apart(turns: harness.Prompt) -> tuple[harness.Prompt, harness.Prompt]:
+    """The system messages that a conversation begins with, and what follows them."""
+    rest = tuple(itertools.dropwhile(lambda message: message.role == "system", turns))
+    return turns[: len(turns) - len(rest)], rest
+
+
+def _behind(first: harness.Prompt, turns: harness.Prompt) -> harness.Prompt:
+    """What follows in `turns` behind the messages `first`, if they begin with these; else all of them."""
+    pairs = [
+        (one.role, one.content.strip()) == (other.role, other.content.strip())
+        for one, other in zip(first, turns, strict=False)
+    ]
+    return turns[len(first) :] if len(pairs) == len(first) and all(pairs) else turns
 
 
 def _shared(chosen: str, rejected: str) -> int:

@@ -7,13 +7,16 @@ from typing import Any
 
 import harness
 
-from .bad_rows import PROMPTLESS, ROLE, BadRow, lacks
-from .files import messages, root
+from .bad_rows import ROLE, BadRow, check_prompt, lacks
+from .files import messages, root, with_system
 from .tables import TableConfig, TableSource, load_table
 
 
 class Prompts(TableSource):
-    """JSON lines, Parquet, or a Hub data set, with `prompt`: text or chat messages; optionally `id`, `category`."""
+    """JSON lines, Parquet, or a Hub data set, with `prompt`: text or chat messages; optionally `id`, `category`, `system`.
+
+    `system` is text, the first message of a prompt that has no system message of its own.
+    """
 
     name = "prompts"
     gives = "prompts"
@@ -26,7 +29,7 @@ class Prompts(TableSource):
 def _row(row: dict[str, Any], identity: str) -> harness.PromptRow:
     if row.get("prompt") is None:
         raise lacks(row, "a row of prompts has prompt")
-    prompt = _prompt(row["prompt"])
+    prompt = with_system(_prompt(row["prompt"]), row.get("system"))
     category = row.get("category")
     return harness.PromptRow(
         id=identity, root=root(prompt), prompt=prompt, category=category if isinstance(category, str) else None
@@ -34,11 +37,9 @@ def _row(row: dict[str, Any], identity: str) -> harness.PromptRow:
 
 
 def _prompt(value: Any) -> harness.Prompt:
-    if isinstance(value, str):
-        if not value.strip():
-            raise BadRow(PROMPTLESS, "prompt is empty")
-        return (harness.Message(role="user", content=value.strip()),)
-    found = messages(value, "prompt")
+    text = isinstance(value, str)
+    found = (harness.Message(role="user", content=value.strip()),) if text else messages(value, "prompt")
+    check_prompt(found)
     if found[-1].role == "assistant":
         raise BadRow(ROLE, "the last message of prompt is the assistant's; expected the user's, which waits for an answer")
     return found

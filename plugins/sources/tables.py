@@ -20,7 +20,10 @@ NO_PARTS = "only a Hub data set has parts; name the file instead"
 
 
 class TableConfig(harness.SourceConfig):
-    """`path` is a file, a folder (all files in it are read) or a Hub id; `subset` is a folder in it."""
+    """`path` is a file, a folder or a Hub id; `subset` is a folder in it.
+
+    All files in a folder are read, but those that are hidden: whose name, or folder's name, begins with `.` or `_`.
+    """
 
     path: str = Field(min_length=1)
     subset: str | None = None

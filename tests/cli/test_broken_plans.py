@@ -82,12 +82,15 @@ BROKEN: list[tuple[str, str, str, int, str]] = [
     ("unknown suite", "{data: toy.test}", "{suite: saftey}", 36, "evaluate.suites.held.suite: no packaged suite 'saftey'; did you mean \"safety\"?"),
     ("suite of two origins", "{data: toy.test}", "{data: toy.test, suite: safety}", 36, "evaluate.suites.held: a suite comes from exactly one of"),
     ("suite without a file", "{data: toy.test}", "{path: none.jsonl}", 36, "none.jsonl: no such file; paths count from the plan's folder"),
+    ("suite of no home", "{data: toy.test}", "{path: ~nobody-of-this-name/x.jsonl}", 36, "suite ~nobody-of-this-name/x.jsonl: cannot be read: "),
     ("data without a file", "path: more.jsonl", "path: ../none.parquet", 6, "data.more.path: ../none.parquet: no such file; paths count from the plan's folder"),
     ("data of no home", "path: more.jsonl", "path: ~nobody-of-this-name/x.jsonl", 6, "data.more.path: ~nobody-of-this-name/x.jsonl: cannot be read: "),
     ("data of an endless name", "path: more.jsonl", f"path: {'x' * 300}.jsonl", 6, "x.jsonl: cannot be read: File name too long"),
     ("data as CSV", "path: more.jsonl", "path: more.csv", 6, "data.more.path: more.csv: no such file"),
     ("data in a folder of none", "path: more.jsonl", "path: .", 6, "data.more.path: .: no .jsonl, .jsonl.gz or .parquet file in this folder"),
     ("data in a plan", "path: more.jsonl", "path: plan.yaml", 6, "data.more.path: plan.yaml: expected a .jsonl, .jsonl.gz or .parquet file"),
+    ("base in a package of no name", "{type: tiny}", "package://", 3, "base: names no file in a package; write package://PACKAGE/file.gguf"),
+    ("base in a package that is not there", "{type: tiny}", "package://nope/x.gguf", 3, "base: there is no package nope; install it"),
     # slots
     ("slot missing", "    aligner: dpo\n    init: sft\n", "    aligner: dpo\n", 17, "stages.dpo: `init` is missing: dpo takes a model there"),
     ("reward model as init", "    aligner: dpo\n    init: sft", "    aligner: dpo\n    init: reward", 19, "stages.dpo.init: 'reward' is a reward-model, and this slot takes a model"),
@@ -117,6 +120,7 @@ BROKEN: list[tuple[str, str, str, int, str]] = [
     ("number in a slot of judges", "reward: reward", "reward: 7", 26, "stages.ppo.reward: expected the name of a reward-model or scoring-judge, not 7"),
     ("itself", "    aligner: dpo\n    init: sft", "    aligner: dpo\n    init: dpo", 17, "stages build on each other in a circle: dpo → dpo"),
     ("circle", "    init: base", "    init: dpo", 8, "stages.sft: stages build on each other in a circle: sft → dpo → sft"),
+    ("a step of the evaluation as a stage", "  dpo:\n", "  estimates:\n", 17, "stages.estimates: `estimates` is a step of the evaluation; choose another name"),
     ("base as a stage", "  dpo:\n", "  base:\n", 17, "stages.base: `base` is the starting model; choose another name"),
     ("data and stage of one name", "  dpo:\n", "  toy:\n", 17, "stages.toy: data of this name exist already; rename one"),
     ("data with a dot", "  more:", "  more.all:", 6, "data.more.all: a data set's name has no dot"),
@@ -250,13 +254,31 @@ def test_check_shows_what_a_suite_can_tell(command: Callable[..., Any], plan_tex
     assert f"  {text}" in outcome.out
 
 
+def test_a_suite_may_lie_in_the_home_folder(
+    command: Callable[..., Any], plan_text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    (home / "mine.jsonl").write_text('{"id": "a", "prompt": "Why?"}\n', encoding="utf-8")
+    Path("plan.yaml").write_text(plan_text.replace("{data: toy.test}", "{path: ~/mine.jsonl}"), encoding="utf-8")
+    Path("more.jsonl").write_text('{"prompt": "Why?"}\n', encoding="utf-8")
+    outcome = command("check", "plan.yaml")
+    assert outcome.status == 0, outcome.err
+    assert "suite held: 1 prompts" in outcome.out
+
+
 def test_a_bad_suite_file_is_told_before_anything_is_trained(command: Callable[..., Any], plan_text: str) -> None:
     Path("plan.yaml").write_text(plan_text.replace("{data: toy.test}", "{path: mine.jsonl}"), encoding="utf-8")
     Path("more.jsonl").write_text('{"prompt": "Why?"}\n', encoding="utf-8")
-    Path("mine.jsonl").write_text('{"id": "a", "prompt": "Why?"}\n' * 2, encoding="utf-8")
-    outcome = command("check", "plan.yaml")
-    assert outcome.status != 0
-    assert "row 'a': the id stands twice" in outcome.err
+    for text, problem in {
+        '{"id": "a", "prompt": "Why?"}\n' * 2: ":2: row 'a': the id stands twice",
+        '{"id": "a", "prompt": []}\n': ":1: row 'a': prompt is an empty list; expected text or chat messages",
+    }.items():
+        Path("mine.jsonl").write_text(text, encoding="utf-8")
+        outcome = command("check", "plan.yaml")
+        assert outcome.status == 2
+        assert f"plan.yaml:36: evaluate.suites.held.path: suite mine.jsonl{problem}" in outcome.err
 
 
 def test_all_problems_are_told_at_once(command: Callable[..., Any], plan_text: str) -> None:

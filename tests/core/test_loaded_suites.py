@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from harness import Dataset, Message, Preference
+from harness import Dataset, Message, Preference, SuiteRow
 from harness.errors import DataError, UsageError
 from harness.evaluation.suites import load_suite
 from harness.plan.model import Suite
+from harness.records import read_records
 
 
 def preference(identity: str, prompt: str) -> Preference:
@@ -70,7 +72,8 @@ def test_a_file_with_the_columns_of_xstest_is_a_suite(tmp_path: Path) -> None:
         (XSTEST.replace("8,", "7,"), r"mine.csv:3: row '7': the id stands twice"),
         (XSTEST + "9,Why\n", r"mine.csv:4: has more or fewer cells"),
         (XSTEST + "9,a,b,safe,c,d,e\n", r"mine.csv:4: has more or fewer cells"),
-        (XSTEST + "9, ,b,safe,c,d\n", r"mine.csv:4: the id or the prompt is empty"),
+        (XSTEST + "9, ,b,safe,c,d\n", r"mine.csv:4: row '9': prompt is empty; write what"),
+        (XSTEST + " ,a,b,safe,c,d\n", r"mine.csv:4: row '': the id is empty; ids tell prompts apart"),
         (XSTEST + '9,"a,b,safe,c,d\n', r"mine.csv:4: not valid CSV"),
         ("id,prompt,type,label\n", r"holds no prompt"),
     ],
@@ -90,7 +93,7 @@ def test_a_bad_csv_file_is_named_with_line_and_what_is_wrong(tmp_path: Path, tex
             DataError,
             "mine.jsonl:2: row 'a': the id stands twice",
         ),
-        ('{"id": "a", "prompt": "x"}\n{"id": "b"}\n', UsageError, "mine.jsonl:2: prompt"),
+        ('{"id": "a", "prompt": "x"}\n{"id": "b"}\n', UsageError, r"mine.jsonl:2: prompt: .*; expected a suite row$"),
     ],
 )
 def test_a_bad_file_of_prompts_is_named_with_what_is_wrong(
@@ -99,6 +102,47 @@ def test_a_bad_file_of_prompts_is_named_with_what_is_wrong(
     (tmp_path / "mine.jsonl").write_text(text)
     with pytest.raises(error, match=message):
         load_suite("mine", Suite(path="mine.jsonl"), data(), tmp_path)
+
+
+USER, ASSISTANT, SYSTEM = ({"role": role, "content": "x"} for role in ("user", "assistant", "system"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"prompt": []}, "row 'b': prompt is an empty list; expected text or chat messages"),
+        ({"prompt": ""}, "row 'b': prompt is empty; write what the models are to answer, or remove the row"),
+        ({"prompt": " \n"}, "row 'b': prompt is empty;"),
+        ({"prompt": [SYSTEM, USER | {"content": " "}]}, "row 'b': the last message of prompt is empty;"),
+        ({"prompt": [USER, ASSISTANT]}, "row 'b': the last message of prompt is the assistant's; expected the user's"),
+        ({"id": " "}, "row ' ': the id is empty; ids tell prompts apart"),
+    ],
+)
+def test_a_row_that_no_model_can_answer_is_named_with_its_line(
+    tmp_path: Path, fields: dict[str, Any], message: str
+) -> None:
+    rows = [{"id": "a", "prompt": [SYSTEM, USER, ASSISTANT, USER]}, {"id": "b", "prompt": "x"} | fields]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=f"mine.jsonl:2: {message}"):
+        load_suite("mine", Suite(path="mine.jsonl"), data(), tmp_path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_suite(tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text(
+        '\ufeff{"id": "a", "prompt": "x"}\n\n{"id": "b", "prompt": "y"}\n', encoding="utf-8"
+    )
+    rows = load_suite("mine", Suite(path="mine.jsonl"), data(), tmp_path).rows
+    assert [row.id for row in rows] == ["a", "b"]
+    assert read_records(tmp_path / "mine.jsonl", SuiteRow) == list(rows)
+
+
+def test_a_path_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.jsonl").write_text('{"id": "a", "prompt": "x"}\n')
+    (row,) = load_suite("mine", Suite(path="~/mine.jsonl"), data(), tmp_path / "plans").rows
+    assert row.id == "a"
+    with pytest.raises(UsageError, match=r"suite ~nobody-of-this-name/x.jsonl: cannot be read: "):
+        load_suite("mine", Suite(path="~nobody-of-this-name/x.jsonl"), data(), tmp_path)
 
 
 def test_a_row_that_a_metric_objects_to_is_named_with_its_line(tmp_path: Path) -> None:

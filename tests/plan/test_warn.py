@@ -83,5 +83,5 @@ def test_no_packaged_plan_trains_on_what_it_asks(plan: str) -> None:
     import harness_benchmarks
 
     path = Path(harness_benchmarks.__file__).with_name(f"{plan}.yaml")
-    settings = [] if plan == "quickstart" else ["data.hh.path=Anthropic/hh-rlhf"]
+    settings = [] if plan == "quickstart" else ["data.hh.path=Anthropic/hh-rlhf", "base={type: tiny}"]
     assert check(read_document(path, settings), load_plugins().registry()).warnings == ()

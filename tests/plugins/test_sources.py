@@ -138,6 +138,16 @@ FORMATS = {
         "chosen": [turn(ASSISTANT, "blue.")],
         "rejected": [turn(ASSISTANT, "green.")],
     },
+    "messages beside conversations": {
+        "prompt": [turn(USER, "The sky is")],
+        "chosen": [turn(USER, "The sky is "), turn(ASSISTANT, "blue.")],
+        "rejected": [turn(USER, "The sky is"), turn(ASSISTANT, "green.")],
+    },
+    "messages beside a conversation and an answer": {
+        "prompt": [turn(USER, "The sky is")],
+        "chosen": [turn(USER, "The sky is"), turn(ASSISTANT, "blue.")],
+        "rejected": [turn(ASSISTANT, "green.")],
+    },
 }
 
 
@@ -147,6 +157,94 @@ def test_every_format_gives_the_same_preference(tmp_path: Path, name: str) -> No
     assert isinstance(row, harness.Preference)
     assert said(row.prompt) == [("user", "The sky is")]
     assert (row.root, row.chosen, row.rejected) == ("The sky is", "blue.", "green.")
+
+
+RULES, ASKED = turn("system", "Be kind."), turn(USER, "Why?")
+
+
+@pytest.mark.parametrize(
+    ("fields", "before"),
+    [
+        ({"prompt": "Why?"}, [RULES]),
+        ({"prompt": "Why?"}, [RULES, ASKED]),
+        ({"prompt": [ASKED]}, [RULES]),
+        ({"prompt": [ASKED]}, [RULES, ASKED]),
+        ({"prompt": [RULES, ASKED]}, []),
+        ({"prompt": [RULES, ASKED]}, [RULES]),
+        ({"prompt": [RULES, ASKED]}, [ASKED]),
+        ({"prompt": [RULES, ASKED]}, [RULES, ASKED]),
+        ({}, [RULES, ASKED]),
+        ({"system": " Be kind. ", "prompt": "Why?"}, []),
+        ({"system": "Be kind.", "prompt": [ASKED]}, []),
+        ({"system": "Be kind."}, [ASKED]),
+        ({"system": "Be rude.", "prompt": [RULES, ASKED]}, []),
+        ({"system": "Be rude.", "prompt": "Why?"}, [RULES]),
+    ],
+)
+def test_a_system_message_stands_first_and_the_prompt_once(
+    tmp_path: Path, fields: dict[str, Any], before: list[dict[str, str]]
+) -> None:
+    answers = {"chosen": [*before, turn(ASSISTANT, "a")], "rejected": [*before, turn(ASSISTANT, "b")]}
+    (row,) = load(Preferences, tmp_path, [fields | answers]).rows
+    assert isinstance(row, harness.Preference)
+    assert said(row.prompt) == [("system", "Be kind."), ("user", "Why?")]
+    assert (row.root, row.chosen, row.rejected) == ("Why?", "a", "b")
+
+
+def test_only_a_prompt_that_is_repeated_whole_stands_once(tmp_path: Path) -> None:
+    prompt = [ASKED, turn(ASSISTANT, "So."), ASKED]
+    row = {"prompt": prompt, "chosen": [*prompt, turn(ASSISTANT, "a")], "rejected": [turn(ASSISTANT, "b")]}
+    other = {"prompt": prompt[:1], "chosen": [turn(USER, "How?"), turn(ASSISTANT, "a")]}
+    loaded = load(Preferences, tmp_path, [row, other | {"rejected": [turn(USER, "How?"), turn(ASSISTANT, "b")]}])
+    assert [[text for _, text in said(each.prompt)] for each in loaded.rows] == [["Why?", "So.", "Why?"], ["Why?", "How?"]]
+
+
+SOURCES: list[tuple[type[harness.Source], dict[str, Any]]] = [
+    (Preferences, {"chosen": "a", "rejected": "b"}),
+    (Conversations, {"completion": "a"}),
+    (Prompts, {}),
+]
+
+
+@pytest.mark.parametrize(("source", "answers"), SOURCES)
+def test_a_system_column_is_the_first_message_of_the_prompt(
+    tmp_path: Path, source: type[harness.Source], answers: dict[str, str]
+) -> None:
+    rows = [answers | {"prompt": "Why?", "system": system} for system in ("Be kind.", " ", "", None)]
+    prompts = [said(row.prompt) for row in load(source, tmp_path, rows).rows]
+    assert prompts == [[("system", "Be kind."), ("user", "Why?")], *[[("user", "Why?")]] * 3]
+
+
+def test_a_system_column_belongs_to_whole_conversations_too(tmp_path: Path) -> None:
+    reply = turn(ASSISTANT, "a")
+    rows = [{"system": "Be brief.", "messages": [*before, ASKED, reply]} for before in ([], [RULES])]
+    loaded = load(Conversations, tmp_path, [*rows, {"system": "Be brief.", "messages": [reply]}])
+    assert [said(row.prompt)[0] for row in loaded.rows] == [("system", "Be brief."), ("system", "Be kind.")]
+    assert loaded.dropped == {PROMPTLESS: 1}, "a system text alone is no prompt"
+
+
+REPLIES = {"chosen": [turn(ASSISTANT, "a")], "rejected": [turn(ASSISTANT, "b")]}
+BLANK = [turn(USER, " ")]
+
+
+@pytest.mark.parametrize(
+    ("source", "row"),
+    [
+        (Preferences, REPLIES | {"prompt": "  "}),
+        (Preferences, REPLIES | {"prompt": BLANK}),
+        (Preferences, REPLIES | {"prompt": [RULES, *BLANK]}),
+        (Preferences, {field: BLANK + answer for field, answer in REPLIES.items()}),
+        (Conversations, {"prompt": " ", "completion": "a"}),
+        (Conversations, {"prompt": BLANK, "completion": "a"}),
+        (Conversations, {"messages": [*BLANK, turn(ASSISTANT, "a")]}),
+        (Prompts, {"prompt": BLANK}),
+        (Prompts, {"prompt": BLANK, "system": "Be kind."}),
+        (Prompts, {"prompt": [ASKED, turn(ASSISTANT, "So."), *BLANK]}),
+    ],
+)
+def test_an_empty_prompt_is_told_by_every_source(tmp_path: Path, source: type[harness.Source], row: dict[str, Any]) -> None:
+    with pytest.raises(harness.DataError, match=r"rows.jsonl:1: (the last message of )?prompt is empty \(.* 1 no prompt\)"):
+        load(source, tmp_path, [row])
 
 
 @pytest.mark.parametrize(
@@ -288,6 +386,7 @@ USED_TO_BE_MISSING = [
     (Prompts, {"text": "Q"}, "has text; a row of prompts has prompt", MISSING),
     (Prompts, {"prompt": 5}, "prompt is a number; expected text or chat messages", TYPE),
     (Prompts, {"prompt": REPLY}, "the last message of prompt is the assistant's; expected the user's", ROLE),
+    (Prompts, {"prompt": "Q", "system": CHAT}, "system is a list; expected text", TYPE),
     (HHRLHF, {"text": "Q"}, "has text; a pair of hh-rlhf has chosen and rejected", MISSING),
     (HHRLHF, {"chosen": REPLY, "rejected": "b"}, "chosen is a list; expected a dialogue as text", TYPE),
     (HHRLHF, {"chosen": "a", "rejected": "b"}, r"chosen is no dialogue; expected \n\nHuman: first and", NO_DIALOGUE),
@@ -366,6 +465,41 @@ def test_a_folder_is_read_whole_in_the_order_of_its_names(tmp_path: Path) -> Non
     (tmp_path / "data" / "README.md").write_text("not data", encoding="utf-8")
     assert read(tmp_path, "data") == ["Q0", "Q1", "Q2"]
     assert read(tmp_path, "data", subset="sub") == ["Q2"]
+
+
+def test_a_folder_of_part_files_is_read_and_what_is_hidden_is_not(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    for folder in ("a.parquet", "b.jsonl", ".ipynb_checkpoints", "_delta_log"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    parquet.write_table(pyarrow.Table.from_pylist(ROWS[:1]), tmp_path / "data" / "a.parquet" / "part-00000.parquet")
+    for name, text in {
+        "b.jsonl/part-00000.json": lines(ROWS[1:2]),
+        "b.jsonl/_SUCCESS": "",
+        "c.jsonl": lines(ROWS[2:]),
+        "._c.jsonl": "\0",
+        ".ipynb_checkpoints/c-checkpoint.jsonl": lines(ROWS[2:]),
+        "_delta_log/00000.json": '{"commitInfo": {}}',
+    }.items():
+        (tmp_path / "data" / name).write_text(text, encoding="utf-8")
+    assert read(tmp_path, "data") == ["Q0", "Q1", "Q2"]
+    assert read(tmp_path, "data/a.parquet") == ["Q0"]
+    assert read(tmp_path, "data/b.jsonl") == ["Q1"]
+
+
+def test_a_folder_below_a_hidden_one_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".cache" / "_data").mkdir(parents=True)
+    (tmp_path / ".cache" / "_data" / "a.jsonl").write_text(lines(ROWS), encoding="utf-8")
+    assert read(tmp_path, ".cache", subset="_data") == ["Q0", "Q1", "Q2"]
+
+
+@pytest.mark.parametrize("path", ["folder", "folder/a.jsonl"])
+def test_a_link_to_nothing_is_told(tmp_path: Path, path: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.jsonl").symlink_to("../gone.jsonl")
+    with pytest.raises(harness.DataError, match=r"folder/a.jsonl: is a link to ../gone.jsonl, which is not there or may"):
+        read(tmp_path, path)
 
 
 TRUNCATED = gzip.compress(lines(ROWS * 500).encode())[:-20]
