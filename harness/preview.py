@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from .audit import CANARY_PROMPTS, NEW_QUESTIONS
 from .components import Artifact, Compute
-from .compute import resolve_compute
+from .compute import compute_warnings, resolve_compute
 from .data import DataSets
-from .evaluation.suites import LoadedSuite, load_suite
+from .evaluation.suites import LoadedSuite, load_suites
 from .evaluation.trainings import Trainings
 from .judges import Workload
 from .keys import digest
 from .lock import stage_identity, stage_inputs
 from .models import base_identity, build_base_model
+from .overlap import overlap_warnings
 from .plan import BASE, Graph
 from .plan.model import Evaluate
 from .progress import counted
@@ -36,6 +38,17 @@ class Preview:
         self.data = DataSets(graph)
         self.compute: Compute = resolve_compute(graph.plan)
 
+    @cached_property
+    def suites(self) -> dict[str, LoadedSuite]:
+        """The plan's suites."""
+        return load_suites(self.graph, self.data)
+
+    def warnings(self) -> Iterator[str]:
+        """What a reader of the numbers must know; reads all data."""
+        yield from self.graph.warnings
+        yield from overlap_warnings(self.graph, self.data, self.suites)
+        yield from compute_warnings(self.compute)
+
     def outline(self) -> Iterator[str]:
         """One line per stage: what fills its slots, and whether the store has it; then data and evaluation."""
         plan, compute = self.graph.plan, self.compute
@@ -48,6 +61,10 @@ class Preview:
             requires = "".join(f" requires {gate}" for gate in node.requires)
             state = "in the store" if name in cached else "to train"
             yield f"  {name:<{width}}  {node.aligner.name}({slots}){requires} → {node.gives} [{state}]"
+        for node in self.graph.stages.values():
+            for reference in node.slots.values():
+                if self.data.has(reference):
+                    self.data.get(reference)
         for reference, dataset in self.data.loaded().items():
             dropped = "".join(f", {count} dropped: {reason}" for reason, count in dataset.dropped.items())
             roots = len({row.root for row in dataset.rows})
@@ -59,15 +76,11 @@ class Preview:
             seeds = f" with training seeds {', '.join(map(str, plan.seeds))}" if plan.seeds else ""
             yield f"  evaluate {', '.join(evaluate.candidates)} against {evaluate.baseline} on {', '.join(evaluate.suites)}{seeds}"
             yield f"  judges: {judges}; metrics: {', '.join(evaluate.metrics)}"
-            suites = {
-                name: load_suite(name, suite, self.data, self.graph.document.folder)
-                for name, suite in evaluate.suites.items()
-            }
-            for name, suite in suites.items():
+            for name, suite in self.suites.items():
                 clusters = [row.root or row.id for row in suite.rows]
                 power = _power(clusters, evaluate.bootstrap.level) if self.graph.judges else ""
                 yield f"  suite {name}: {len(clusters)} prompts{power}"
-            yield from self._forecasts(evaluate, suites)
+            yield from self._forecasts(evaluate, self.suites)
 
     def _forecasts(self, evaluate: Evaluate, suites: Mapping[str, LoadedSuite]) -> Iterator[str]:
         """What each judge that costs something would cost."""

@@ -37,6 +37,11 @@ class Message(Record):
 Prompt = tuple[Message, ...]
 
 
+def root_of(prompt: Prompt) -> str:
+    """What groups the prompts of one conversation: its first user turn."""
+    return next((message.content for message in prompt if message.role == "user"), prompt[0].content)
+
+
 class PromptRow(Record):
     """A conversation that waits for its next answer. `root` groups rows that share their first human turn."""
 

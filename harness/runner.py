@@ -18,11 +18,13 @@ from .data import DataSets
 from .errors import GateError, HarnessError, Interrupted, StageError, out_of_space
 from .evaluation.evaluate import Evaluation
 from .evaluation.pairs import pair_estimates
+from .evaluation.suites import load_suites
 from .health import Monitor, independent_judges, rules_of
 from .judges import JudgeContext
 from .keys import library_versions
 from .lock import Input, compute_identity, lock_document, stage_identity, stage_inputs
 from .models import base_identity, build_base_model, write_model_card
+from .overlap import overlap_warnings
 from .plan import BASE, Gate, Graph, StageNode, matching
 from .plugins import Plugins, Registry
 from .progress import Progress, duration
@@ -125,6 +127,10 @@ class Run:
         self.store.note_run(self.folder.path)
         for text in (*self.graph.warnings, *compute_warnings(self.compute)):
             self.warn(text)
+        if not self.only:
+            self.suites = load_suites(self.graph, self.data)
+            for text in overlap_warnings(self.graph, self.data, self.suites):
+                self.warn(text)
         self._stages()
         estimates = self._evaluate()
         gates = self._gates(estimates)
@@ -230,11 +236,9 @@ class Run:
             known = ", ".join(sorted({each.metric for each in estimates}))
             return f"requires {gate}: {'several' if found else 'no'} such estimate on {reference}; there are {known}"
         estimate = found[0]
-        assert isinstance(estimate, Estimate)
         if gate.holds(estimate):
             return None
-        interval = f"{estimate.value:.3g}, {estimate.level:.0%} interval {estimate.low:.3g} to {estimate.high:.3g}, n = {estimate.n}"
-        return f"requires {gate}, and it is {interval} on {reference}"
+        return f"requires {gate}, and it is {_measured(estimate)} on {reference}"
 
     def _skip(self, node: StageNode, reason: str) -> None:
         self.failed[node.name] = reason
@@ -356,8 +360,8 @@ class Run:
                 text = f"gate {gate}: {'several estimates match' if found else 'there is no such estimate'}"
             else:
                 status = "pass" if gate.holds(found[0]) else "fail"
-                text = f"gate {gate}: {status}"
-            self.log.gate(str(gate), status, found[0] if len(found) == 1 else None)  # type: ignore[arg-type]
+                text = f"gate {gate}: {status}, {_measured(found[0])}"
+            self.log.gate(str(gate), status, found[0] if len(found) == 1 else None)
             self.progress.say(text)
             results.append(status == "pass")
         return results
@@ -434,6 +438,12 @@ class Run:
         if not source.exists():
             raise StageError(f"{source}: is missing; the store is damaged there, --fresh computes it again")
         shutil.copyfile(source, target)
+
+
+def _measured(estimate: Estimate) -> str:
+    """A value with its interval, as a gate compares them."""
+    interval = f"{100 * estimate.level:g}% interval {estimate.low:.3g} to {estimate.high:.3g}"
+    return f"{estimate.value:.3g}, {interval}, n = {estimate.n}"
 
 
 def _in_words(error: Exception) -> str:

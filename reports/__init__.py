@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @harness.hookimpl
 def harness_run_finish(run: RunFolder, say: Callable[[str], None]) -> None:
-    """Write report.html into the run folder."""
+    """Write report.html into the run folder, and tell its verdict."""
     from .render import write_report
 
-    say(f"report: {write_report(run)}")
+    say(f"report: {write_report(run, say=say)}")
 
 
 @harness.hookimpl(trylast=True)

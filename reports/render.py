@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -21,17 +22,19 @@ if TYPE_CHECKING:
     from harness.rundir import RunFolder
 
 
-def write_report(run: RunFolder, output: Path | None = None) -> Path:
-    """Write the report of a run, into its folder or to `output`; returns where.
+def write_report(run: RunFolder, output: Path | None = None, say: Callable[[str], None] = lambda _: None) -> Path:
+    """Write the report of a run, into its folder or to `output`; returns where. `say` is told the verdict.
 
     Raises UsageError for a damaged folder, and where the report cannot be written.
     """
     path = output or run.report_path
-    html = render(build_view(read_facts(run), extra_sections(run)))
+    view = build_view(read_facts(run), extra_sections(run))
     try:
-        write_text(path, html)
+        write_text(path, render(view))
     except OSError as error:
         raise UsageError(f"report {path}: {error.strerror}; write it elsewhere with `harness report RUN -o FILE`") from None
+    for claim in view.verdict.claims:
+        say(claim.text.replace("\u00a0", " "))
     return path
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..compute import compute_warnings
 from .models import store_option
 from .plans import load_plan, plan_arguments
 
@@ -32,7 +31,7 @@ def command(session: Session, plan: str, settings: Sequence[str], store: Path, e
     seen = preview(graph, store)
     for line in seen.outline():
         click.echo(line)
-    for text in (*seen.graph.warnings, *compute_warnings(seen.compute)):
+    for text in seen.warnings():
         click.echo(f"warning: {text}", err=True)
     for line in seen.examples() if example else ():
         click.echo(line)

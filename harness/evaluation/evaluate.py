@@ -12,7 +12,7 @@ from ..audit import failed_canaries
 from ..judges import ScoringJudge
 from ..keys import digest_rows, library_versions
 from ..metrics import Evidence, Measure
-from ..plan import ESTIMATES, JudgeNode, row_problem
+from ..plan import ESTIMATES, JudgeNode
 from ..plan.labels import read_labels
 from ..plugins import source_hash
 from ..records import (
@@ -33,7 +33,6 @@ from .overoptimisation import Along, turning_point
 from .pairs import keep_pairs
 from .recorder import Recorded, Recorder
 from .slices import slice_estimates
-from .suites import load_suite
 from .trainings import Trainings, seed_estimates
 
 if TYPE_CHECKING:
@@ -49,9 +48,7 @@ class Evaluation:
         self.run = run
         self.plan = plan
         self.seed = run.graph.plan.seed
-        folder = run.graph.document.folder
-        problem = row_problem(run.graph.metrics)
-        self.suites = {name: load_suite(name, each, run.data, folder, problem) for name, each in plan.suites.items()}
+        self.suites = run.suites
         self.trainings = Trainings(run.graph)
         answering = [name for name in self.trainings.models() if self._answers(name)]
         self.answering = [name for name in answering if self._comparable(name, answering)]

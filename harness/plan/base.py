@@ -24,6 +24,8 @@ def base_problem(base: str, folder: Path, trust_remote_code: bool) -> str | None
         if not path.exists():
             local = base.startswith((".", "/", "~")) or base.endswith(".gguf")
             local = local or ("/" in base and not re.fullmatch(HUB_ID, base))
+            # A Hub id's owner is hardly a folder of the user's.
+            local = local or ("/" in base and path.parent != folder and path.parent.is_dir())
             return "there is no such file or folder; paths count from the plan's folder" if local else None
         if path.is_file():
             return None if path.suffix == ".gguf" else "is a file, and not a GGUF one; give the folder that holds the model"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .. import audit
 from ..errors import hint
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ..records import Estimate
     from .graph import Graph, MetricNode
     from .model import Evaluate, Gate
+
+E = TypeVar("E", "Expected", "Estimate")
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ _PER_SCOPE = {
 }
 
 
-def matching(gate: Gate, estimates: Sequence[Expected | Estimate], baseline: str | None) -> list[Expected | Estimate]:
+def matching(gate: Gate, estimates: Sequence[E], baseline: str | None) -> list[E]:
     """The estimates that a gate names.
 
     One that names no `baseline` means the level, where there is one beside a comparison, else the comparison with the

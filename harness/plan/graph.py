@@ -165,10 +165,9 @@ class Graph:
 
     def made_from(self, stage: str) -> list[str]:
         """The stages that a stage is made from directly; the best of n answers, from who gives them and who chooses."""
-        best = self.best_of_n.get(stage)
-        return [
-            name for name in ([best.model, best.reward] if best else self.stages[stage].made_from()) if name in self.stages
-        ]
+        best, node = self.best_of_n.get(stage), self.stages.get(stage)
+        names = [best.model, best.reward] if best else node.made_from() if node else []
+        return [name for name in names if name in self.stages]
 
     def ancestors(self, stage: str) -> set[str]:
         """Every stage that has to be done before a stage, directly or not."""
@@ -183,8 +182,7 @@ class Graph:
 
     def trained_against(self, stage: str) -> list[JudgeNode]:
         """The judges that fill a slot of a stage, or of one that it is made from."""
-        known = stage in self.stages or stage in self.best_of_n
-        names = [stage, *sorted(self.upstream(stage))] if known else []
+        names = [stage, *sorted(self.upstream(stage))]
         return [judge for name in names if name in self.stages for judge in self.stages[name].judges.values()]
 
     def trained_on(self, stage: str) -> set[str]:

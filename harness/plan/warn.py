@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ..health import same_judge
@@ -52,17 +52,12 @@ def data_warnings(graph: Graph) -> Iterator[str]:
 
     Only the same data reference counts. Reward models are measured, too, and a judge's model gives verdicts.
     """
-    evaluate = graph.plan.evaluate
-    suites = evaluate.suites if evaluate else {}
-    judging = [model for judge in graph.judges.values() for model in judge.models.values()]
-    expected = list(expected_estimates(graph))
-    measured = {name: [*(each.model for each in expected if each.suite == name), *judging] for name in suites}
+    suites, models = graph.plan.evaluate.suites if graph.plan.evaluate else {}, measured(graph)
     for stage in graph.stages:
         for name, suite in suites.items():
             if suite.data not in graph.own_data(stage):
                 continue
-            models = [each for each in dict.fromkeys(measured[name]) if each in graph.stages or each in graph.best_of_n]
-            if spoilt := [each for each in models if stage == each or stage in graph.upstream(each)]:
+            if spoilt := made_with(graph, stage, models[name]):
                 whose = "its numbers" if spoilt == [stage] else f"the numbers of {', '.join(map(repr, spoilt))}"
                 yield (
                     f"{stage!r} trains on {suite.data}, whose prompts the suite {name!r} asks; {whose} there are not of unseen "
@@ -74,3 +69,18 @@ def data_warnings(graph: Graph) -> Iterator[str]:
                 f"{stage!r} is validated on {valid}, which it trains on: what is measured there is not of unseen pairs. "
                 "Give `valid` a split of its own."
             )
+
+
+def measured(graph: Graph) -> dict[str, list[str]]:
+    """By suite the models that are measured on it, reward models too, and those that judge there."""
+    judging = [model for judge in graph.judges.values() for model in judge.models.values()]
+    expected = list(expected_estimates(graph))
+    return {
+        name: [*dict.fromkeys([*(each.model for each in expected if each.suite == name), *judging])]
+        for name in (graph.plan.evaluate.suites if graph.plan.evaluate else ())
+    }
+
+
+def made_with(graph: Graph, stage: str, models: Iterable[str]) -> list[str]:
+    """Those of `models` that are a stage's, or made from it."""
+    return [each for each in models if stage == each or stage in graph.upstream(each)]

@@ -336,3 +336,15 @@ def test_half_a_character_is_told_with_its_line() -> None:
         read_json_line('{"prompt": "a \\ud800", "answer": "b"}', 3, ("prompt", "answer"), "answers.jsonl")
     with pytest.raises(UsageError, match=r"^PROMPT is not UTF-8 text"):
         cli.main(args=["ask", "latest", "a \udcff"], standalone_mode=False)
+
+
+def test_check_reads_the_data_of_a_plan_that_compares_nothing(tmp_path: Path, command: Callable[..., Any]) -> None:
+    plan = "name: p\nbase: {type: tiny}\ndata: {mine: {source: preferences, path: mine.jsonl}}\n"
+    (tmp_path / "plan.yaml").write_text(plan + "stages: {sft: {aligner: sft, init: base, data: mine}}\n")
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "a", "completion": "b", "label": true}\n')
+    outcome = command("check", str(tmp_path / "plan.yaml"))
+    assert outcome.status == 1
+    assert "data.mine: " in outcome.err
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    outcome = command("check", str(tmp_path / "plan.yaml"))
+    assert (outcome.status, "data mine: 1 preferences, 1 roots" in outcome.out) == (0, True)

@@ -144,7 +144,7 @@ def test_a_rerun_audits_nothing_again_and_a_gate_may_rest_on_it(audited: Path) -
     done = run(audited.parent, "--out", "gated", "--set", f"require={gate}")
     assert done.returncode == 3, done.stderr
     assert "computed nothing" in done.stderr
-    assert "gate longer canary-constant: high <= 0.5: fail" in done.stderr
+    assert "gate longer canary-constant: high <= 0.5: fail, 1, 95% interval " in done.stderr
     assert "gate fair swap-flip: high <= 0.5: pass" in done.stderr
     again = audited.parent / "gated"
     assert RunFolder(again).canaries() == RunFolder(audited).canaries()

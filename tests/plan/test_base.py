@@ -116,3 +116,11 @@ def test_it_is_a_problem_of_the_plan_with_the_others(tmp_path: Path) -> None:
     with pytest.raises(PlanError) as caught:
         check(parse_document(text, str(tmp_path / "plan.yaml")), load_plugins().registry())
     assert [(each.line, each.path) for each in caught.value.problems] == [(2, "base"), (3, "data.toy.source")]
+
+
+def test_a_name_in_a_folder_of_the_users_is_no_hub_id(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    assert base_problem("models/typo", tmp_path, trust_remote_code=False) == (
+        "there is no such file or folder; paths count from the plan's folder"
+    )
+    assert base_problem("owner/model", tmp_path, trust_remote_code=False) is None

@@ -311,10 +311,14 @@ def test_sections_of_other_plugins(make_run: MakeRun, monkeypatch: pytest.Monkey
     assert "Mine <b>" in page.text
 
 
-def test_the_hook_writes_the_report_and_says_where(make_run: MakeRun) -> None:
+def test_the_hook_writes_the_report_and_says_its_verdict_and_where(make_run: MakeRun) -> None:
     run, said = make_run(), []
     harness_run_finish(run, said.append)
-    assert said == [f"report: {run.report_path}"]
+    *claims, where = said
+    assert where == f"report: {run.report_path}"
+    assert claims[0] == (
+        "DPO beats SFT: its win rate is 68 % (95 % interval 61–74 %, judged by `truth` on `heldout`, 200 prompts)."
+    )
     assert run.report_path.is_file()
 
 
