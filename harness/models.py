@@ -49,8 +49,8 @@ def build_base_model(graph: Graph, texts: Callable[[], Sequence[str]], work: Wor
         spec = str(folder)
     elif plan.revision:
         spec = f"{plan.base}@{plan.revision}"
-    commit = build_base(spec, texts() if isinstance(plan.base, TinyBase) else (), work.output, compute, plan.seed)
-    return {"parameters": parameters(work.output), **({"commit": commit} if commit else {})}
+    known = build_base(spec, texts() if isinstance(plan.base, TinyBase) else (), work.output, compute, plan.seed)
+    return {"parameters": parameters(work.output), **known}
 
 
 def _folder(base: str, plan_folder: Path) -> Path | None:

@@ -214,6 +214,11 @@ class Run:
         texts = self.data.texts
         identity = base_identity(self.graph, texts)
         result = self.produce(BASE, identity, lambda work: build_base_model(self.graph, texts, work, self.compute))
+        if result.about.get("template_added") and isinstance(self.graph.plan.base, str):
+            self.warn(
+                f"base {self.graph.plan.base}: it has no chat template, so prompts are put into this one: `<|user|>`, the text, "
+                "`<|assistant|>`, a line each. Save its tokenizer with a chat_template to train it in another."
+            )
         self.artifacts[BASE] = Artifact(BASE, "model", result.path, str(result.about["key"]))
 
     def _blocked(self, node: StageNode) -> str | None:

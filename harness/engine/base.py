@@ -52,13 +52,13 @@ def build_base(
     output: Path,
     compute: Compute,
     seed: int,
-) -> str | None:
+) -> dict[str, Any]:
     """Write the starting model that `spec` names into the folder `output`.
 
     `spec` is a Hub id, optionally with `@revision`; a local folder or GGUF file; `package://PACKAGE/path/file.gguf`, a file
     inside an installed package; or a mapping, the options of `TinyBase`, whose vocabulary is trained on `texts`. An adapter is
-    merged into the model that it names. A base that has a chat template keeps it. Returns the commit that a Hub id stood
-    for. Raises UsageError.
+    merged into the model that it names. A base that has a chat template keeps it. Returns what is to be known of it: `commit`
+    that a Hub id stood for, and whether `template_added`. Raises UsageError.
     """
     use_threads(compute)
     if isinstance(spec, str):
@@ -69,13 +69,13 @@ def build_base(
     if tokenizer.eos_token_id is None:
         raise UsageError(f"base {spec}: its tokenizer has no EOS token, so no answer could end; set eos_token")
     _ensure_pad(model, tokenizer)
-    if not tokenizer.chat_template:
+    if added := not tokenizer.chat_template:
         begins = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
         tokenizer.chat_template = ("{{- bos_token }}\n" if begins else "") + CHAT_TEMPLATE
     _plain_generation_config(model, tokenizer)
     output.mkdir(parents=True, exist_ok=True)
     save_model(model, tokenizer, output)
-    return commit
+    return ({"commit": commit} if commit else {}) | ({"template_added": True} if added else {})
 
 
 def _open(spec: str, trust_remote_code: bool) -> tuple[Any, Any, str | None]:

@@ -259,7 +259,7 @@ def test_a_base_whose_pad_is_eos_gets_one_of_its_own(base, compute, tmp_path):
     text = (base / "tokenizer.json").read_text().replace("<|pad|>", "<|other|>")
     save_model(model, tokenizer, source)
     (source / "tokenizer.json").write_text(text)
-    build_base(str(source), [], output, compute, 0)
+    assert build_base(str(source), [], output, compute, 0) == {"template_added": True}
     again, tokenizer = load_policy(output, compute)
     assert tokenizer.pad_token == "<|pad|>"
     assert tokenizer.pad_token_id == len(model.get_input_embeddings().weight) == len(tokenizer) - 1
