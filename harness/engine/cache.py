@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,11 @@ from typing import Any
 import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
+
+from ..errors import StageError
+
+ATTENTION_CACHE, STATE_CACHE = "past_key_values", "cache_params"
+"""What transformers' models call their cache: those with attention, and those with states alone, such as Mamba."""
 
 
 @dataclass
@@ -119,6 +125,21 @@ def _zeros(used: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """Zeros in the memory of `used` where it is large enough: new pieces of other sizes would leave holes behind."""
     memory, count = used.new_empty(0).set_(used.untyped_storage()), math.prod(shape)
     return memory[:count].zero_().view(shape) if count <= len(memory) else used.new_zeros(shape)
+
+
+def cache_name(model: Any) -> str:
+    """The argument by which a model takes its cache. Raises StageError for one that takes none: it could not be sampled from.
+
+    An unknown argument is swallowed by most models, and each step would then see a single token.
+    """
+    known = inspect.signature(model.forward).parameters
+    for name in (ATTENTION_CACHE, STATE_CACHE):
+        if name in known:
+            return name
+    raise StageError(
+        f"{type(model).__name__} takes no cache of keys and values, or of states, that this engine knows, so it cannot be sampled "
+        "from; take a base of another architecture"
+    )
 
 
 def make_cache(config: Any, rows: int, columns: int) -> Cache:

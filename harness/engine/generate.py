@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from .batching import length_batches, pad
-from .cache import PreallocatedCache, make_cache
+from .cache import ATTENTION_CACHE, PreallocatedCache, cache_name, make_cache
 from .inference import fits_in_memory, fixed_weights, pass_tokens, shrink_budget
 from .models import keep_freed_memory
 
@@ -198,6 +198,7 @@ class _Decoder:
         self.model, self.prompts, self.seeds, self.steps, self.pad_id = model, prompts, seeds, steps, pad_id
         self.device, self.pass_tokens, self.choose, self.logprobs = compute.device, pass_tokens(compute), choose, logprobs
         self.stop = frozenset(stop)
+        self.cache_name = cache_name(model)
         # Only our own cache gives up rows, and takes up others, while some are on their way; and only it takes a prefix.
         self.preallocated = isinstance(make_cache(model.config, 0, 0), PreallocatedCache)
         self.shared = _shared(prompts) if self.preallocated and not _keys_follow_length(model.config) else 0
@@ -292,7 +293,7 @@ class _Decoder:
         """Read what all prompts begin with, in the first row, and keep it."""
         ids = torch.tensor([self.prompts[0][: self.shared]], device=self.device)
         self.cache.open(slice(0, 1), 0, self.shared, self.shared)
-        self.model(input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+        self.model(input_ids=ids, use_cache=True, logits_to_keep=1, **{self.cache_name: self.cache})
         self.cache.keep_prefix(self.shared)
 
     def _read(self, input_ids: torch.Tensor, rows: slice, begin: int) -> torch.Tensor:
@@ -301,13 +302,15 @@ class _Decoder:
         columns = torch.arange(begin, self.end, device=self.device)
         if self.preallocated:
             self.cache.open(rows, begin, self.end, new)
+        mask = (columns >= starts).long()
         output = self.model(
             input_ids=input_ids,
-            attention_mask=(columns >= starts).long(),
+            # A state alone has no columns that a mask could hide, but those of its input.
+            attention_mask=mask if self.cache_name == ATTENTION_CACHE else mask[:, -new:] if new > 1 else None,
             position_ids=(columns[-new:] - starts).clamp(min=0),
-            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self.cache_name: self.cache},
         )
         return output.logits[:, -1].float()
 

@@ -12,12 +12,16 @@ from transformers import (  # noqa: E402
     GPTNeoXConfig,
     JambaConfig,
     LlamaConfig,
+    Mamba2Config,
+    MambaConfig,
     MistralConfig,
+    OpenAIGPTConfig,
     Qwen2Config,
 )
 
 from harness.engine.cache import PreallocatedCache, make_cache  # noqa: E402
 from harness.engine.generate import generate  # noqa: E402
+from harness.errors import StageError  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -122,3 +126,38 @@ def test_recurrent_layers_keep_the_cache_of_transformers(compute):
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([[*prompt, *answer.ids]]), use_cache=False).logits[0, 2:-1]
         assert list(answer.ids) == logits.argmax(-1).tolist()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MambaConfig(vocab_size=120, hidden_size=32, num_hidden_layers=2, state_size=8, use_mambapy=False),
+        Mamba2Config(
+            vocab_size=120, hidden_size=32, num_hidden_layers=2, num_heads=8, head_dim=8, n_groups=2, state_size=16
+        ),
+    ],
+    ids=["mamba", "mamba2"],
+)
+def test_a_model_of_states_alone_answers_as_alone_and_as_a_whole_pass(config, compute):
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 2:
+                weight.mul_(3)
+    answers = generate(
+        model, PROMPTS, [0] * 5, compute, max_new_tokens=8, stop=set(range(30)), pad_id=0, temperature=0.0, logprobs=True
+    )
+    assert max(len(answer.ids) for answer in answers) > 1
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([[*prompt, *answer.ids]])).logits[0, len(prompt) - 1 : -1]
+        assert list(answer.ids) == logits.argmax(-1).tolist()
+        expected = logits.log_softmax(-1).gather(-1, torch.tensor(answer.ids).unsqueeze(-1)).squeeze(-1)
+        assert answer.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_a_model_without_a_cache_is_refused(compute):
+    model = AutoModelForCausalLM.from_config(OpenAIGPTConfig(vocab_size=120, n_embd=32, n_layer=1, n_head=2)).eval()
+    with pytest.raises(StageError, match=r"^OpenAIGPTLMHeadModel takes no cache .* take a base of another architecture$"):
+        generate(model, PROMPTS, [0] * 5, compute, max_new_tokens=4, stop={1}, pad_id=0)
