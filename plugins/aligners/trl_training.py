@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .dpo import DPO
     from .reward import RewardModel
     from .sft import SFT
+
+REFUSALS = (ImportError, TypeError, ValueError)
+"""What transformers and TRL raise for options that they, or this machine, cannot do."""
 
 MARKER = "complete.json"
 TOKENS = "tokens.json"
@@ -42,7 +45,8 @@ def train_sft(
     options = {"dataset_kwargs": {"skip_prepare_dataset": True}, "loss_type": "nll"}
     arguments = training_arguments(SFTConfig, config, context, **options)
     _add_adapters(model, config, context)
-    train(SFTTrainer(model, args=arguments, train_dataset=Dataset.from_list(columns), processing_class=tokenizer), context)
+    dataset = Dataset.from_list(columns)
+    train(lambda: SFTTrainer(model, args=arguments, train_dataset=dataset, processing_class=tokenizer), context)
 
 
 def train_reward(
@@ -64,9 +68,8 @@ def train_reward(
     options = {"center_rewards_coefficient": config.center_rewards_coefficient}
     arguments = training_arguments(RewardConfig, config, context, **options)
     _add_adapters(model, config, context)
-    train(
-        RewardTrainer(model, args=arguments, train_dataset=Dataset.from_list(columns), processing_class=tokenizer), context
-    )
+    dataset = Dataset.from_list(columns)
+    train(lambda: RewardTrainer(model, args=arguments, train_dataset=dataset, processing_class=tokenizer), context)
 
 
 def train_dpo(
@@ -104,14 +107,9 @@ def train_dpo(
     }
     arguments = training_arguments(DPOConfig, config, context, **options)
     _add_adapters(model, config, context)
+    dataset, given = Dataset.from_list(columns), {"ref_model": reference, "processing_class": tokenizer}
     try:
-        trainer = TokenizedDPOTrainer(
-            model, ref_model=reference, args=arguments, train_dataset=Dataset.from_list(columns), processing_class=tokenizer
-        )
-    except ValueError as error:
-        raise _refused(context, error) from error
-    try:
-        train(trainer, context)
+        train(lambda: TokenizedDPOTrainer(model, args=arguments, train_dataset=dataset, **given), context)
     except ValueError as error:
         # TRL looks at the name of a loss where it computes it, and nowhere before.
         if "loss type" not in str(error):
@@ -157,7 +155,7 @@ def training_arguments(
     }
     try:
         return kind(**values)
-    except (TypeError, ValueError) as error:
+    except REFUSALS as error:
         raise _refused(context, error) from error
 
 
@@ -166,13 +164,24 @@ def _refused(context: harness.StageContext, error: Exception) -> harness.StageEr
     return harness.StageError(f"stage {context.name!r}: {str(error).partition(chr(10))[0]}; look at its options")
 
 
-def train(trainer: Any, context: harness.StageContext) -> None:
-    """Train the trainer's model to the end, in place, from the last good checkpoint if there is one."""
+def train(make: Callable[[], Any], context: harness.StageContext) -> None:
+    """Train the model of a trainer to the end, in place, from the last good checkpoint if there is one.
+
+    Raises StageError for what `make`, which makes the trainer, or optimizer and schedule refuse of the stage's `args`.
+    """
     from transformers import PrinterCallback
 
     from harness.engine.lora import merge_lora
     from harness.engine.models import quiet
 
+    try:
+        trainer = make()
+        # Once for a look: training makes them anew.
+        trainer.create_optimizer()
+        trainer.create_scheduler(num_training_steps=1)
+    except REFUSALS as error:
+        raise _refused(context, error) from error
+    trainer.optimizer = trainer.lr_scheduler = None
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_callback(trainer, context))
     checkpoint = last_good_checkpoint(context.checkpoints)
@@ -228,10 +237,21 @@ def _step(checkpoint: Path) -> int:
 
 
 def _callback(trainer: Any, context: harness.StageContext) -> TrainerCallback:
+    import torch
     from transformers import TrainerCallback
 
+    order = torch.Generator()
+    _give_order(trainer, order)
+
     class Report(TrainerCallback):  # type: ignore[misc]
-        """Hands scalars to the stage's context, and marks checkpoints once they are whole."""
+        """Hands scalars to the stage's context, those of the last step too, and marks checkpoints once they are whole."""
+
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            order.manual_seed(args.seed + int(state.epoch))
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+            control.should_log |= state.global_step >= state.max_steps
+            return control
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
             values = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
@@ -239,8 +259,23 @@ def _callback(trainer: Any, context: harness.StageContext) -> TrainerCallback:
                 context.log(state.global_step, values, state.max_steps)
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step >= state.max_steps:
+                return  # transformers would take one more step from it
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (checkpoint / TOKENS).write_text(json.dumps(trainer._total_train_tokens), encoding="utf-8")
             mark_good(checkpoint)
 
     return Report()
+
+
+def _give_order(trainer: Any, order: Any) -> None:
+    """Let the sampler that groups rows by length draw from `order`: from the global generator a resumed run draws otherwise."""
+    make = trainer._get_train_sampler
+
+    def made(*arguments: Any) -> Any:
+        sampler = make(*arguments)
+        if type(sampler).__name__ == "LengthGroupedSampler":
+            sampler.generator = order
+        return sampler
+
+    trainer._get_train_sampler = made

@@ -12,7 +12,7 @@ from harness_plugins.aligners.dpo import DPO  # noqa: E402
 from harness_plugins.aligners.reward import RewardModel  # noqa: E402
 from harness_plugins.aligners.sft import SFT  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
-from small import Recorder  # noqa: E402
+from small import Recorder, same_bits  # noqa: E402
 
 import harness  # noqa: E402
 
@@ -71,8 +71,10 @@ def train(kind: str, engine: str, base: Path, folder: Path) -> tuple[Stage, dict
     return context, load_file(context.output / "model.safetensors")
 
 
-def run(aligner: type[harness.Aligner], options: dict[str, Any], base: Path, folder: Path) -> Stage:
-    context = Stage(folder)
+def run(
+    aligner: type[harness.Aligner], options: dict[str, Any], base: Path, folder: Path, kind: type[Stage] = Stage
+) -> Stage:
+    context = kind(folder)
     inputs = {
         "init": harness.Artifact("base", "model", base, "1"),
         "data": harness.Dataset("rows", "preferences", ROWS, "2"),
@@ -113,3 +115,68 @@ def test_what_dpo_logs_is_what_trl_logs(base: Path, tmp_path: Path) -> None:
 def test_a_loss_that_trl_refuses_is_told_in_one_line(loss_type: str, text: str, base: Path, tmp_path: Path) -> None:
     with pytest.raises(harness.StageError, match=f"^stage '.*': {text}$"):
         run(DPO, ONE_BATCH | {"engine": "trl", "loss_type": loss_type}, base, tmp_path)
+
+
+SMALL = {"per_device_train_batch_size": 3, "learning_rate": 1e-2, "engine": "trl"}
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"eval_strategy": "epoch"},
+        {"adam_beta1": 2.0},
+        {"adam_beta1": "abc"},
+        {"optim": "galore_adamw"},
+        {"lr_scheduler_kwargs": 3},
+        {"deepspeed": "x.json"},
+    ],
+    ids=str,
+)
+def test_args_that_transformers_refuses_are_told_in_one_line(args: dict[str, Any], base: Path, tmp_path: Path) -> None:
+    with pytest.raises(harness.StageError, match=r"^stage 'stage': [^\n]+; look at its options$"):
+        run(SFT, SMALL | {"max_steps": 2, "args": args}, base, tmp_path)
+
+
+def test_the_last_step_is_logged_whatever_logging_steps_says(base: Path, tmp_path: Path) -> None:
+    assert [*run(SFT, SMALL | {"max_steps": 3, "logging_steps": 2}, base, tmp_path).logged] == [2, 3]
+
+
+class Interrupted(Stage):
+    """Ends when it is to log step 4."""
+
+    def log(self, step: int, values: Any, total: int | None = None) -> None:
+        if step == 4:
+            raise KeyboardInterrupt
+        super().log(step, values, total)
+
+
+def test_a_training_that_is_interrupted_before_it_is_saved_takes_no_step_more(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRL writes a checkpoint of the last step, too. Four steps of three rows end within the second pass over nine rows."""
+    options = SMALL | {"max_steps": 4, "save_steps": 1, "logging_steps": 1, "lr_scheduler_type": "constant"}
+    whole = run(RewardModel, options, base, tmp_path / "whole")
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.engine.models.save_model", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(RewardModel, options, base, tmp_path / "cut")
+    _goes_on_to_the_same(run(RewardModel, options, base, tmp_path / "cut"), whole, 4)
+
+
+def test_rows_grouped_by_length_come_in_the_same_order_after_an_interruption(base: Path, tmp_path: Path) -> None:
+    args = {"train_sampling_strategy": "group_by_length", "remove_unused_columns": False}
+    options = SMALL | {"max_steps": 5, "save_steps": 1, "logging_steps": 1, "args": args}
+    whole = run(RewardModel, options, base, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(RewardModel, options, base, tmp_path / "cut", Interrupted)
+    _goes_on_to_the_same(run(RewardModel, options, base, tmp_path / "cut"), whole, 5)
+
+
+def _goes_on_to_the_same(again: Stage, whole: Stage, steps: int) -> None:
+    assert (again.rewound, [*again.logged]) == ([3], [*range(4, steps + 1)])
+    weights, expected = (load_file(each.output / "model.safetensors") for each in (again, whole))
+    assert same_bits(weights, expected)
