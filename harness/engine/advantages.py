@@ -11,14 +11,15 @@ def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def masked_whiten(values: torch.Tensor, mask: torch.Tensor, shift_mean: bool = True) -> torch.Tensor:
-    """`values` (B, R) scaled to unit variance, and to mean zero with `shift_mean`, over all masked positions; 0 elsewhere.
+    """`values` (B, R) with unit variance and mean zero over all masked positions, or without `shift_mean` their own; 0 elsewhere.
 
-    The variance is the population's, with 1e-8 added: equal values give zeros instead of NaN.
+    (values − mean) / deviation (+ mean), as Ziegler et al. (2019) whiten (Huang et al., 2024). The variance is the population's,
+    with 1e-8 added: equal values give zeros instead of NaN.
     """
     mean = masked_mean(values, mask)
     variance = masked_mean((values - mean).square(), mask)
-    shifted = values - mean if shift_mean else values
-    return shifted * (variance + 1e-8).rsqrt() * mask
+    whitened = (values - mean) * (variance + 1e-8).rsqrt()
+    return (whitened if shift_mean else whitened + mean) * mask
 
 
 def token_rewards(

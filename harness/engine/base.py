@@ -210,7 +210,9 @@ def _ensure_pad(model: Any, tokenizer: Any) -> None:
         # A new token starts as the mean of the others: an average logit, where a random row could stand out.
         with torch.no_grad():
             for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-                layer.weight[size:] = layer.weight[:size].mean(0)
+                for values in (layer.weight, getattr(layer, "bias", None)):
+                    if values is not None:
+                        values[size:] = values[:size].mean(0)
     model.config.pad_token_id = tokenizer.pad_token_id
 
 

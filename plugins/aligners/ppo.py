@@ -64,6 +64,8 @@ class PPOConfig(harness.TrainingConfig):
             raise ValueError("response_length: leaves a prompt no room in max_length")
         if self.target_kl is not None and self.kl_coef == 0:
             raise ValueError("kl_coef: target_kl multiplies it, and 0 stays 0; give the β to start from")
+        if self.target_kl is None and "horizon" in self.model_fields_set:
+            raise ValueError("horizon: only an adaptive β reads it; give target_kl, or leave it out")
         if self.target_kl is not None and self.horizon < self.rollout_batch_size:
             raise ValueError(
                 f"horizon: {self.horizon} answers are fewer than the {self.rollout_batch_size} of one rollout, after which β is "

@@ -54,7 +54,9 @@ def test_whitening_uses_masked_positions_only():
     assert masked_whiten(values, mask).flatten().tolist() == pytest.approx(
         [-3 / root, -1 / root, 0, 1 / root, 3 / root, 0], abs=1e-6
     )
-    assert masked_whiten(values, mask, shift_mean=False)[0, 0].item() == pytest.approx(1 / root)
+    assert masked_whiten(values, mask, shift_mean=False).flatten().tolist() == pytest.approx(
+        [4 - 3 / root, 4 - 1 / root, 0, 4 + 1 / root, 4 + 3 / root, 0], abs=1e-6
+    )
     assert masked_mean(values, mask).item() == 4.0
 
 

