@@ -84,11 +84,12 @@ def remove(store: Store, item: Item) -> bool:
 
 
 def _used(run: RunFolder) -> list[tuple[str, str]]:
-    """The results that a run made or took from the store: their names there, and their keys."""
+    """The results that a run made or took from the store, and what stages kept there: their names and their keys."""
     document = run.run()
     try:
         steps = {**document.get("stages", {}), **document.get("evaluation", {})}
-        return [(name, step["key"]) for name, step in steps.items() if "key" in step]
+        kept = [(f"{name}/{what}", key) for name, step in steps.items() for what, key in step.get("kept", {}).items()]
+        return [*((name, step["key"]) for name, step in steps.items() if "key" in step), *kept]
     except MISREAD:
         raise UsageError(f"{run.path / 'run.json'}: not as a run writes it; {DAMAGED}, or remove the folder") from None
 

@@ -303,8 +303,11 @@ class Run:
                 "libraries": library_versions(),
                 **identity,
             }
-            return self.store.produce(about, lambda work: build(work.output), fresh=self.fresh).path
+            result = self.store.produce(about, lambda work: build(work.output), fresh=self.fresh)
+            kept[what] = str(result.about["key"])
+            return result.path
 
+        kept: dict[str, str] = {}
         context = RunningStage(node.name, self.graph.seed_of(node), self.compute, work, on_log, on_note, keep, monitor)
         job = StageJob(node.name, node.aligner.component, node.config, inputs)
         if not hook.harness_run_stage(stage=job, context=context):
@@ -312,7 +315,8 @@ class Run:
         if not (work.output / "config.json").exists():
             raise StageError(f"stage {node.name!r}: {node.aligner.name} saved no model; this is an error of its plugin")
         context.finish()
-        return {"earlier_seconds": context.earlier_seconds, **write_model_card(self.graph, node, inputs, work.output)}
+        card = write_model_card(self.graph, node, inputs, work.output)
+        return {"earlier_seconds": context.earlier_seconds, **({"kept": kept} if kept else {}), **card}
 
     def _replay(self, name: str, result: Result, monitor: Monitor) -> None:
         """Tell a finished stage's scalars again, and judge them as if it trained now."""

@@ -158,3 +158,14 @@ def test_what_was_removed_is_computed_again(store: Store) -> None:
     assert not list(store.root.glob(f"??/*{KEYS['dpo']}*"))
     assert store.produce(IDENTITIES["dpo"], lambda _: None).reused is False
     assert store.produce(IDENTITIES["sft"], lambda _: None).reused is True
+
+
+def test_what_a_stage_kept_in_the_store_is_used_by_its_run(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "kept"
+    folder.mkdir()
+    stage = {"key": KEYS["dpo"], "kept": {"reference log-probabilities": KEYS["samples"]}}
+    (folder / "run.json").write_text(json.dumps({"stages": {"dpo": stage}}))
+    found = {item.key: item for item in inventory(store, run_folders([folder]))}
+    assert found[KEYS["samples"]].uses == (folder,)
+    assert found[KEYS["samples"]].what == "dpo/reference log-probabilities"
+    assert KEYS["samples"] not in {item.key for item in disposable(found.values())}

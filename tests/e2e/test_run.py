@@ -99,6 +99,8 @@ def test_a_trained_model_opens_with_from_pretrained_and_has_a_card(home: Path) -
     def folder(name: str) -> Path:
         return home / "runs" / ".store" / stages[name]["key"][:2] / stages[name]["key"]
 
+    kept = stages["dpo"]["kept"]["reference log-probabilities"]
+    assert (home / "runs" / ".store" / kept[:2] / kept / "artifact.json").exists()
     assert AutoModelForCausalLM.from_pretrained(folder("dpo")).config.model_type == "llama"
     assert AutoModelForSequenceClassification.from_pretrained(folder("reward")).config.num_labels == 1
     card = (folder("dpo") / "README.md").read_text()
