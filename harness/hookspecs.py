@@ -4,7 +4,11 @@ A plugin implements a hook as a function of the same name, marked with `harness.
 in the group `harness` names. It may leave out arguments that it does not need.
 
 An exception in a hook ends the command. A HarnessError is shown as one line; anything else is a bug of the plugin and keeps
-its traceback.
+its traceback. The same goes for what hooks bring, but for an aligner's `run`, in which an exception fails the stage: after a
+HarnessError the stages that do not build on it go on. A judge, metric, source, backend or rule that raises ends the run, whose
+report is still written.
+
+A component whose methods do not take the arguments that they will be given, by position, is an error as soon as it is loaded.
 """
 
 from __future__ import annotations

@@ -57,13 +57,20 @@ class Plugins:
         return [plugin for plugin in self.found if plugin.error]
 
     def registry(self) -> Registry:
-        """All components of all plugins. Raises UsageError if two plugins use one name for the same kind of thing."""
+        """All components of all plugins.
+
+        Raises UsageError if two plugins use one name for the same kind of thing, or if a method could not be called.
+        """
         by_name = {plugin.name: plugin for plugin in self.found}
         entries: dict[tuple[str, str], Entry] = {}
         for kind in COMPONENTS:
             for implementation in getattr(self.hook, f"harness_{kind}s").get_hookimpls():
                 plugin = by_name.get(implementation.plugin_name) or _unpackaged(implementation)
                 for component in implementation.function():
+                    if problem := misfit(component):
+                        raise UsageError(
+                            f"plugin {plugin.name!r} ({plugin.module}): {problem}; mend it, or leave it out with --no-plugin {plugin.name}"
+                        )
                     entry = Entry(kind, component.name, component, plugin)
                     taken = entries.setdefault((kind, component.name), entry)
                     if taken.component is not component:
@@ -239,9 +246,35 @@ def _source_path(module: str) -> Path | None:
     return next((path for path in candidates if path.is_file() and path.suffix == ".py"), None)
 
 
+def misfit(component: Any) -> str | None:
+    """Which method of a component does not take what it will be given, in a sentence; None where all do.
+
+    What a method of a base class of the core takes, by position, one that overrides it must take, whatever it calls it.
+    """
+    for base in inspect.getmro(component) if isinstance(component, type) else ():
+        if base.__module__.partition(".")[0] != "harness":
+            continue
+        for name, method in vars(base).items():
+            own = inspect.getattr_static(component, name)
+            if name.startswith("_") or not inspect.isfunction(method) or own is method:
+                continue
+            expected = list(inspect.signature(method).parameters)
+            given = expected[1:] if isinstance(own, classmethod | staticmethod) else expected
+            try:
+                inspect.signature(getattr(component, name)).bind(*given)
+            except TypeError:
+                return (
+                    f"{component.__name__}.{name} cannot be called as it will be; expected "
+                    f"{name}({', '.join(expected)}), as harness.{base.__name__} has it"
+                )
+            except ValueError:  # what is not written in Python may have no signature
+                continue
+    return None
+
+
 def describe(component: type[Component]) -> str:
     """The first line of a component's docstring."""
     return (inspect.getdoc(component) or "").partition("\n")[0]
 
 
-__all__ = ["COMPONENTS", "Entry", "Plugin", "Plugins", "Registry", "describe", "load_plugins", "source_hash"]
+__all__ = ["COMPONENTS", "Entry", "Plugin", "Plugins", "Registry", "describe", "load_plugins", "misfit", "source_hash"]

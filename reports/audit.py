@@ -47,6 +47,8 @@ ABSENT = {
 }
 EXPECTED = {**dict.fromkeys(BIASES, "50\xa0%"), **dict.fromkeys(MISSING, "0\xa0%")}
 MANY_MISSING = 0.1
+QUOTES = "; it reads "
+"""Where a reason goes on with the words of one reply."""
 
 
 @dataclass(frozen=True)
@@ -203,8 +205,11 @@ def _unscored(facts: Facts, judge: str) -> tuple[tuple[str, str], ...]:
     """Why comparisons were left without a preference, the commonest reason first, canaries included."""
     rows = [row for key, found in facts.judgements.items() if key[0] == judge for row in found]
     rows += facts.canaries.get(judge, ())
-    reasons = Counter(row.reason or "no reason was given" for row in rows if row.preference is None)
-    return tuple((reason, f"{n:,}") for reason, n in reasons.most_common(10))
+    reasons = [row.reason or "no reason was given" for row in rows if row.preference is None]
+    # Each quotes a reply of its own behind what it has in common with others; the first one's is shown.
+    kinds = Counter(reason.partition(QUOTES)[0] for reason in reasons)
+    first = {reason.partition(QUOTES)[0]: reason for reason in reversed(reasons)}
+    return tuple((first[kind], f"{n:,}") for kind, n in kinds.most_common(10))
 
 
 def _cost(rows: Sequence[Judgement]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from .llm_verdict import Unread
+
 MILLION = 1e6
 
 
@@ -23,13 +25,15 @@ class Price:
 class Account:
     """Counts what was spent and what is held for calls under way; a limit of None is none.
 
-    A call is one request that goes out, so that a retry is a call of its own.
+    A call is one request that goes out, so that a retry is a call of its own. `in_vain` holds, by key, the questions that were
+    asked and have no reading: this run spends nothing on them again.
     """
 
     def __init__(self, calls: int | None, dollars: float | None) -> None:
         self._limits = (calls, dollars)
         self.calls = 0
         self.dollars = 0.0
+        self.in_vain: dict[str, Unread] = {}
         self._held_calls = 0
         self._held_dollars = 0.0
         self._changed = asyncio.Condition()

@@ -61,7 +61,11 @@ class KeptReply(BaseModel):
 def ask_all(
     questions: Sequence[Question], options: EndpointOptions, account: Account, context: harness.JudgeContext
 ) -> list[KeptReply | Unread]:
-    """What each question was answered, in order. Equal questions are asked once; what has no reading is never kept."""
+    """What each question was answered, in order.
+
+    Equal questions are asked once: by way of `context.cache` what was read, by way of `account` what was not, so that only
+    another run asks that again.
+    """
     keys = [question.key(options) for question in questions]
     wanted = dict(zip(keys, questions, strict=True))
     frozen = read_bundle(context.folder / options.judgements) if options.judgements is not None else None
@@ -70,6 +74,8 @@ def ask_all(
     for key in wanted:
         if (document := kept.get(key)) is not None and (reply := _valid(document)) is not None:
             found[key] = reply
+        elif frozen is None and key in account.in_vain:
+            found[key] = account.in_vain[key]
     missing = {key: question for key, question in wanted.items() if key not in found}
     if frozen is not None:
         reason = f"{options.judgements} has no reply to this question"
@@ -87,13 +93,16 @@ def ask_all(
 
 def _tell(found: Sequence[KeptReply | Unread], context: harness.JudgeContext, again: bool) -> None:
     """Tell the user how many questions have no reading and why, and that replies came from more than one model."""
-    unread = Counter(each.reason for each in found if isinstance(each, Unread))
+    unread = [each for each in found if isinstance(each, Unread)]
     if unread:
-        (reason, count), *others = unread.most_common()
+        (kind, count), *others = Counter(each.kind for each in unread).most_common()
+        reasons = list(dict.fromkeys(each.reason for each in unread if each.kind == kind))
+        like = "" if len(reasons) == 1 else " like this one"
         more = f", and {len(others)} other reason{'s' if len(others) > 1 else ''}" if others else ""
+        nothing = "it judges nothing here: " if len(unread) == len(found) else ""
         hint = "; the next run asks them again" if again else ""
         context.note(
-            f"{sum(unread.values())} of {len(found)} questions have no reading, {count} of them: {reason}{more}{hint}"
+            f"{nothing}{len(unread)} of {len(found)} questions have no reading, {count} of them{like}: {reasons[0]}{more}{hint}"
         )
     models = sorted({each.model for each in found if isinstance(each, KeptReply)})
     if len(models) > 1:
@@ -114,9 +123,11 @@ async def _ask_missing(
         async def ask(key: str, question: Question) -> None:
             answer = await endpoint.ask(question.messages)
             if isinstance(answer, Failed):
-                found[key] = Unread(answer.reason)
-            elif isinstance(reading := read_reply(answer.reply, question.form), Unread):
-                found[key] = reading
+                found[key] = unread = Unread(answer.reason)
+                if answer.sent:
+                    account.in_vain[key] = unread
+            elif isinstance(reading := read_reply(answer.reply, question.form, endpoint.without_key), Unread):
+                found[key] = account.in_vain[key] = reading
             else:
                 reply = answer.reply
                 found[key] = kept = KeptReply(

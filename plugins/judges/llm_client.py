@@ -48,10 +48,14 @@ class Answered:
 
 @dataclass(frozen=True)
 class Failed:
-    """Why a call has no reply. `silent` says that the endpoint may be down: it gave nothing, or an error of its own."""
+    """Why a call has no reply. `silent` says that the endpoint may be down: it gave nothing, or an error of its own.
+
+    Where nothing was `sent`, not even a request went out.
+    """
 
     reason: str
     silent: bool = False
+    sent: bool = True
 
 
 class Endpoint:
@@ -83,7 +87,7 @@ class Endpoint:
         """One call within the budget, with the client's retries."""
         async with self._places:
             if self._stopped is not None:
-                return Failed(self._stopped)
+                return Failed(self._stopped, sent=False)
             answer = await self._ask(messages)
             if isinstance(answer, Failed) and self._logprobs and "logprobs" in answer.reason:
                 self._logprobs = False  # an endpoint that has none says so, once
@@ -107,7 +111,7 @@ class Endpoint:
         worst = price.of(upper_tokens(messages), options.max_tokens) if price else 0.0
         granted = await self._account.hold(options.max_retries + 1, worst)
         if not granted:
-            return Failed("the judge's budget is used up; raise budget_usd or budget_calls")
+            return Failed("the judge's budget is used up; raise budget_usd or budget_calls", sent=False)
         traffic = Traffic()
         self._traffic.set(traffic)
         saved = 0.0

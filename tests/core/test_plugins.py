@@ -89,6 +89,68 @@ def test_the_name_of_a_built_in_component_is_taken(install: Callable[[str, str],
         load_plugins().registry()
 
 
+METHODS = """
+import harness
+class Odd(harness.{base}):
+    name = "odd"
+    {method}
+        return []
+@harness.hookimpl
+def harness_{kind}s():
+    return [Odd]
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "base", "method", "expected"),
+    [
+        ("judge", "Judge", "def compare(self, prompt, candidate):", "compare(self, pairs, config, inputs, context)"),
+        ("judge", "Judge", "def compare(self, pairs, *, config, inputs, context):", "compare(self, pairs, config, inputs, context)"),
+        ("judge", "ScoringJudge", "def score(prompts, answers, config, inputs, context):", "score(self, prompts, answers, config, inputs, context)"),
+        ("judge", "ScoringJudge", "def forecast(self, config):", "forecast(self, config, folder, workload)"),
+        ("judge", "Judge", "@staticmethod\n    def caution(self, config):", "caution(self, config)"),
+        ("judge", "Judge", "compare = 0\n    def rest(self):", "compare(self, pairs, config, inputs, context)"),
+        ("aligner", "Aligner", "def run(self, config, inputs):", "run(self, config, inputs, context)"),
+        ("metric", "Metric", "def observe(self, evidence):", "observe(self, evidence, config)"),
+        ("source", "Source", "def load(self, path, folder, split):", "load(self, config, folder)"),
+        ("backend", "Backend", "def generate(self, model, prompts):", "generate(self, model, prompts, options, seeds, compute)"),
+    ],
+)  # fmt: skip
+def test_a_method_that_cannot_be_called_is_an_error_before_anything_runs(
+    install: Callable[[str, str], None],
+    command: Callable[..., tuple[int, str, str]],
+    kind: str,
+    base: str,
+    method: str,
+    expected: str,
+) -> None:
+    install("louder", METHODS.format(kind=kind, base=base, method=method))
+    name = expected.partition("(")[0]
+    home = "Judge" if name == "forecast" else base
+    status, _, err = command("check", "quickstart")
+    assert status == 2
+    assert err == (
+        f"plugin 'louder' (louder): Odd.{name} cannot be called as it will be; expected {expected}, as harness.{home} has it; "
+        "mend it, or leave it out with --no-plugin louder\n"
+    )
+    assert command("--no-plugin", "louder", "plugins")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "def compare(self, these, *rest):",
+        "def compare(self, pairs, config, inputs, context, again=False):",
+        "@classmethod\n    def compare(cls, pairs, config, inputs, context):",
+        "@staticmethod\n    def compare(pairs, config, inputs, context):",
+        "def helper(self):",
+    ],
+)
+def test_a_method_may_take_what_it_is_given_in_its_own_way(install: Callable[[str, str], None], method: str) -> None:
+    install("louder", METHODS.format(kind="judge", base="Judge", method=method))
+    assert load_plugins().registry().get("judge", "odd") is not None
+
+
 def test_a_misspelt_hook_is_an_error(install: Callable[[str, str], None]) -> None:
     install("louder", "import harness\n@harness.hookimpl\ndef harness_judge():\n    return []\n")
     with pytest.raises(UsageError, match=r"plugin 'louder'.*harness_judge.*see harness.hookspecs"):

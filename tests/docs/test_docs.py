@@ -1,4 +1,4 @@
-"""The docs are true: links lead somewhere, code is the code of the example plugin, the reference is up to date."""
+"""The docs are true: links lead somewhere, what is shown is what is there, the reference is up to date."""
 
 from __future__ import annotations
 
@@ -26,11 +26,6 @@ HELP = re.compile(r"^```(?:console|text)\n\$ harness ([^\n]*--help)\n(.*?)^```$"
 def blocks(text: str, language: str) -> list[str]:
     """The fenced code blocks of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-
-
-def unindented(code: str) -> str:
-    """Code without indentation: a method is shown without its class."""
-    return "\n".join(line.strip() for line in code.splitlines())
 
 
 def anchors(page: Path) -> set[str]:
@@ -71,12 +66,10 @@ def test_the_help_that_is_shown_is_what_the_command_prints(page: Path) -> None:
         assert shown.strip() == printed.strip(), f"harness {arguments}"
 
 
-@pytest.mark.parametrize(("language", "file"), [("python", "harness_simpo.py"), ("toml", "pyproject.toml")])
-def test_the_plugin_guide_shows_the_example_plugin(language: str, file: str) -> None:
-    source = (ROOT / "tests" / "example_plugin" / file).read_text(encoding="utf-8")
-    shown = blocks(PLUGINS, language)
-    assert shown
-    assert [block for block in shown if unindented(block) not in unindented(source)] == []
+def test_the_plugin_guide_shows_the_example_plugins_project_file() -> None:
+    source = (ROOT / "tests" / "example_plugin" / "pyproject.toml").read_text(encoding="utf-8")
+    (shown,) = blocks(PLUGINS, "toml")
+    assert shown in source
 
 
 def test_the_plugin_guide_lists_every_hook_with_its_arguments() -> None:
@@ -87,7 +80,7 @@ def test_the_plugin_guide_lists_every_hook_with_its_arguments() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_whole_plans_that_are_shown_are_valid(page: Path, tmp_path: Path) -> None:
-    """A YAML block with a base is a plan. The plan of the plugin guide needs its plugin, so it is left out here.
+    """A YAML block with a base is a plan. The plan of the plugin guide needs its plugin; test_plugin_guide.py has it.
 
     The files that a plan names are the reader's own, so they are put beside it.
     """

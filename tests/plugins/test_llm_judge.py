@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -301,7 +302,9 @@ def test_no_part_of_the_key_is_ever_told(quoted: str, monkeypatch: pytest.Monkey
     cache: dict[str, Any] = {}
 
     def respond(request: Request, number: int) -> Answer:
-        if number % 2:
+        if number % 3 == 0:
+            return completion(f"I was given {quoted} as a key and say nothing.")
+        if number % 3 == 1:
             return completion(f"I was given {quoted} as a key.\nVERDICT: TIE", model=f"judge-{quoted}")
         return error(400, f"bad request with {quoted} in it")
 
@@ -310,6 +313,7 @@ def test_no_part_of_the_key_is_ever_told(quoted: str, monkeypatch: pytest.Monkey
     told = json.dumps(cache) + repr(verdicts)
     assert "VERDICT: TIE" in told
     assert "bad request with […] in it" in told
+    assert "'I was given […] as a key and say nothing.'" in told
     assert not any(KEY[start : start + 8] in told for start in range(len(KEY) - 7))
 
 
@@ -361,8 +365,44 @@ def test_what_has_no_reading_is_told_with_its_reasons() -> None:
         judged(Llm(), pairs(4), options(server.url, concurrency=1), note=notes.append)
     assert notes == [
         "4 of 8 questions have no reading, 2 of them: the judge's last line is no verdict; expected `VERDICT: ` and one of A, B, "
-        "TIE, and 2 other reasons; the next run asks them again"
+        "TIE; it reads 'no', and 2 other reasons; the next run asks them again"
     ]
+
+
+def test_replies_of_which_none_can_be_read_are_counted_together_and_one_is_quoted() -> None:
+    notes: list[str] = []
+    with serving(lambda _, number: completion(f"Answer A is better, by {number} points.")) as server:
+        verdicts = judged(Llm(), pairs(3), options(server.url, concurrency=1), note=notes.append)
+    assert notes == [
+        "it judges nothing here: 6 of 6 questions have no reading, 6 of them like this one: the judge's last line is no verdict; "
+        "expected `VERDICT: ` and one of A, B, TIE; it reads 'Answer A is better, by 0 points.'; the next run asks them again"
+    ]
+    assert verdicts[1].reason is not None
+    assert verdicts[1].reason.endswith("it reads 'Answer A is better, by 2 points.'")
+
+
+@pytest.mark.parametrize("vain", [lambda: completion("A is better."), lambda: completion(""), lambda: error(500, "oh")])
+def test_what_has_no_reading_is_not_asked_again_in_the_same_run(vain: Callable[[], Answer]) -> None:
+    cache: dict[str, Any] = {}
+    with serving(lambda *_: vain()) as server:
+        judge, config = Llm(), options(server.url)
+        first = judged(judge, pairs(2), config, cache=cache, suite="held")
+        again = judged(judge, pairs(3), config, cache=cache, suite="canaries")
+        assert len(server.requests) == 2 * 3
+        judged(Llm(), pairs(2), config, cache=cache)
+        assert len(server.requests) == 2 * 3 + 2 * 2, "the next run asks again"
+    assert again[:2] == first
+    assert not cache
+
+
+def test_what_was_never_asked_is_asked_as_soon_as_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOOPBACK_KEY", raising=False)
+    with serving(prefers_longer) as server:
+        judge, config = Llm(), options(server.url, api_key_env="LOOPBACK_KEY")
+        (before,) = judged(judge, pairs(1), config)
+        monkeypatch.setenv("LOOPBACK_KEY", KEY)
+        (after,) = judged(judge, pairs(1), config)
+    assert (before.preference, after.preference) == (None, 0.0)
 
 
 def test_a_name_behind_which_the_model_changes_is_told() -> None:

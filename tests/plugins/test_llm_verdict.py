@@ -33,6 +33,15 @@ def tokens(*pieces: str, last: dict[str, float]) -> tuple[Token, ...]:
         ("Both are good.\nVERDICT: B\n", 0.0),
         ("VERDICT: A\nNo, wait.\nVERDICT: B", 0.0),
         ("  VERDICT: A  ", 1.0),
+        ("VERDICT: B.", 0.0),
+        ("**VERDICT: A**", 1.0),
+        ("Both are good.\n\n__VERDICT: TIE__", 0.5),
+        ("*VERDICT: B*", 0.0),
+        ("**VERDICT: B.**", 0.0),
+        ("**VERDICT: B**.", 0.0),
+        ("**VERDICT:** A", 1.0),
+        ("VERDICT: **A**", 1.0),
+        ("VERDICT: **A**.", 1.0),
     ],
 )
 def test_the_last_line_is_the_verdict(text: str, value: float) -> None:
@@ -47,8 +56,16 @@ def test_the_last_line_is_the_verdict(text: str, value: float) -> None:
         "verdict: A",
         "Verdict: A",
         "VERDICT:A",
-        "VERDICT: A.",
-        "**VERDICT: A**",
+        "VERDICT: A..",
+        "VERDICT: A!",
+        "**VERDICT: A",
+        "VERDICT: A**",
+        "VERDICT:** A",
+        "**VERDICT: A__",
+        "**verdict: A**",
+        "**VERDICT: C**",
+        "# VERDICT: A",
+        "`VERDICT: A`",
         "VERDICT: A or B",
         "VERDICT: A\nor so",
         "VERDICT: A VERDICT: B",
@@ -59,6 +76,20 @@ def test_the_last_line_is_the_verdict(text: str, value: float) -> None:
 )
 def test_everything_else_is_unread(text: str) -> None:
     assert isinstance(read_reply(Reply(text), VERDICT), Unread)
+
+
+@pytest.mark.parametrize(
+    ("last", "quoted"),
+    [
+        ("I prefer the first answer.", "'I prefer the first answer.'"),
+        ("  <b>A\t is \x1b[31mbetter</b>", r"'<b>A is \x1b[31mbetter</b>'"),
+        ("A" * 80, f"'{'A' * 80}'"),
+        ("A" * 81, f"'{'A' * 79}…'"),
+    ],
+)
+def test_a_last_line_that_is_no_verdict_is_quoted(last: str, quoted: str) -> None:
+    kind = "the judge's last line is no verdict; expected `VERDICT: ` and one of A, B, TIE"
+    assert read_reply(Reply(f"VERDICT: A\n{last}\n"), VERDICT) == Unread(f"{kind}; it reads {quoted}", kind)
 
 
 @pytest.mark.parametrize(
@@ -112,12 +143,30 @@ def test_tokens_that_do_not_spell_the_reply_are_left_aside() -> None:
 def test_words_that_hold_little_probability_are_no_verdict() -> None:
     read = tokens("VERDICT:", " A", last={" I": 0.7, " A": 0.2, " B": 0.1})
     reading = read_reply(Reply("VERDICT: A", tokens=read), VERDICT)
-    assert reading == Unread("the words of a verdict hold only 30% of the probability in its place")
+    assert isinstance(reading, Unread)
+    assert reading.reason == "the words of a verdict hold only 30% of the probability in its place"
+    assert "30%" not in reading.kind
 
 
 def test_an_end_token_after_the_verdict_does_no_harm() -> None:
     read = (*tokens("VERDICT:", " A", last={" A": 0.9, " B": 0.1}), Token("<|end|>", -0.01))
     assert read_reply(Reply("VERDICT: A", tokens=read), VERDICT) == Reading(pytest.approx(0.9), "log-probabilities")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "chances"),
+    [
+        (("VERDICT:", " A", "."), {" A": 0.9, " B": 0.1}),
+        (("**", "VERDICT:", " A", "**"), {" A": 0.9, " B": 0.1}),
+        (("**VERDICT", ": A**"), {": A**": 0.9, ": B**": 0.1}),
+        (("VERDICT:", " **", "A.**"), {"A.**": 0.9, "B.**": 0.1}),
+    ],
+)
+def test_emphasis_and_a_full_stop_do_not_hide_log_probabilities(pieces: tuple[str, ...], chances: dict[str, float]) -> None:
+    place = max(number for number, piece in enumerate(pieces) if "A" in piece)
+    before, after = pieces[: place + 1], pieces[place + 1 :]
+    read = (*tokens(*before, last=chances), *(Token(piece, -0.01) for piece in after))
+    assert read_reply(Reply("".join(pieces), tokens=read), VERDICT) == Reading(pytest.approx(0.9), "log-probabilities")
 
 
 def test_a_score_is_the_expectation_over_the_digits() -> None:
@@ -128,6 +177,6 @@ def test_a_score_is_the_expectation_over_the_digits() -> None:
     assert read_reply(Reply("SCORE: 4", tokens=read), SCORE) == Reading(pytest.approx(2.5), "log-probabilities")
 
 
-@pytest.mark.parametrize("text", ["SCORE: 0", "SCORE: 6", "SCORE: 4.5", "SCORE: 45", "4", "SCORE: 4/5"])
+@pytest.mark.parametrize("text", ["SCORE: 0", "SCORE: 6", "SCORE: 4.5.", "SCORE: 4.5", "SCORE: 45", "4", "SCORE: 4/5"])
 def test_what_is_off_the_scale_is_no_score(text: str) -> None:
     assert isinstance(read_reply(Reply(text), SCORE), Unread)

@@ -171,12 +171,13 @@ def test_canaries_costs_and_reasons_are_told() -> None:
         return Judgement(prompt_id="p", suite="heldout", judge="truth", candidate="constant", baseline="sft",
                          preference=preference, reason=reason, candidate_length=1, baseline_length=1, cost=0.002)  # fmt: skip
 
-    rows = [row(0.0, None), row(None, "no reply " + EVIL), row(None, "no reply " + EVIL)]
+    quoted = [row(None, f"no verdict; it reads {word!r}") for word in ("one", "two", "three")]
+    rows = [row(0.0, None), row(None, "no reply " + EVIL), row(None, "no reply " + EVIL), *quoted]
     facts = facts_of(fooled(), canaries={"truth": rows})
     found = audit(facts)
     assert found is not None
-    assert found.judges[0].canaries == "3 comparisons, $0.006"
-    assert found.judges[0].unscored == (("no reply " + EVIL, "2"),)
+    assert found.judges[0].canaries == "6 comparisons, $0.012"
+    assert found.judges[0].unscored == (("no verdict; it reads 'one'", "3"), ("no reply " + EVIL, "2"))
     assert "<script>" not in render(build_view(facts))
 
 
