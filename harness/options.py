@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from .errors import hint
 
@@ -108,9 +108,28 @@ UNDRIVEN_OPTIMIZERS = ("adalomo", "apollo", "galore", "lomo", "schedule_free")
 
 
 class Options(BaseModel):
-    """Options of a component as a plan gives them; unknown keys, NaN and infinity are errors."""
+    """Options of a component as a plan gives them; unknown keys, NaN, infinity, and true for a number are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where numbers are meant, which pydantic takes for 1 and 0."""
+        values = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else [value]
+        wrong = [each for each in values if isinstance(each, bool)]
+        kinds = set(_kinds(cls.model_fields[str(info.field_name)].annotation)) if wrong else set()
+        if {int, float} & kinds and bool not in kinds:
+            raise ValueError(f"expected a number, not {wrong[0]}")
+        return value
+
+
+def _kinds(annotation: Any) -> Iterator[type]:
+    """The types that an annotation names, such as `float | None`, `list[int]` or an annotated one."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        yield annotation
+    for each in get_args(annotation):
+        yield from _kinds(each)
 
 
 class TinyBase(Options):
@@ -233,8 +252,10 @@ class TrainingConfig(AlignerConfig):
             return self
         trl = "; engine: trl reads it" if "engine" in type(self).model_fields else ""
         if unread := sorted(set(self.args) - set(ENGINE_ARGUMENTS)):
+            name = unread[0].replace("gradient_", "activation_")
+            meant = f"; write {name}" if name != unread[0] and name in ENGINE_ARGUMENTS else ""
             raise ValueError(
-                f"args: {unread[0]} is not read here{trl}; of TrainingArguments {', '.join(ENGINE_ARGUMENTS)} are"
+                f"args: {unread[0]} is not read here{meant}{trl}; of TrainingArguments {', '.join(ENGINE_ARGUMENTS)} are"
             )
         if str(optim := self.args.get("optim")).startswith(UNDRIVEN_OPTIMIZERS):
             raise ValueError(f"args: optim: {optim} is not driven here{trl}; take another, such as adafactor")
@@ -258,8 +279,10 @@ def _problem(error: Any) -> str:
         return f"{where}: is not read here; {', '.join(CheckpointingArguments.model_fields)} are"
     if error["type"] == "literal_error":
         return f"{where}: {no_such_value(error)}"
-    text = str(error["msg"]).removeprefix("Value error, ")
-    return f"{where}: {text[0].lower()}{text[1:]}, not {error['input']!r}" if where else text
+    text, value = str(error["msg"]).removeprefix("Value error, "), repr(error["input"])
+    if not where:
+        return text
+    return f"{where}: {text[0].lower()}{text[1:]}" + ("" if text.endswith(f"not {value}") else f", not {value}")
 
 
 class GenerateOptions(Options):

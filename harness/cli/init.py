@@ -9,8 +9,10 @@ import click
 from ..errors import UsageError, hint
 from .plans import packaged_plans
 
+PACKAGED = ", ".join(sorted(packaged_plans()))
 
-@click.command("init", short_help="Write a plan to start from.")
+
+@click.command("init", short_help="Write a plan to start from.", epilog=f"NAME is one of {PACKAGED}.")
 @click.argument("name", default="quickstart")
 @click.option(
     "-o",

@@ -44,9 +44,10 @@ def find_model(name: str, kind: str, store: Path) -> Path:
     run, colon, stage = name.rpartition(":")
     if not colon:
         raise UsageError(f"{name}: not a model folder (it has no config.json), nor RUN:STAGE, such as latest:reward")
-    models = run_models(find_run(run), store, kind)
+    found = find_run(run)
+    models = run_models(found, store, kind)
     if stage not in models:
-        raise UsageError(f"{name}: the run has no {kind} {stage!r}; it has {', '.join(models) or 'none'}")
+        raise UsageError(f"{name}: the run {found.path} has no {kind} {stage!r}; it has {', '.join(models) or 'none'}")
     return models[stage]
 
 
@@ -72,9 +73,8 @@ def read_json_line(line: str, number: int, fields: tuple[str, ...], where: str) 
         ) from None
     except ValueError as error:
         raise UsageError(f"{where}:{number}: not valid JSON: {error}") from None
-    for field in fields:
-        if not isinstance(value, dict) or field not in value:
-            raise UsageError(
-                f"{where}:{number}: expected {{{', '.join(f'{chr(34)}{each}{chr(34)}: …' for each in fields)}}}"
-            )
+    if not isinstance(value, dict) or not value.keys() >= {*fields}:
+        expected = ", ".join(f'"{each}": …' for each in fields)
+        has = ", ".join(f'"{each}"' for each in value) if isinstance(value, dict) else "no object"
+        raise UsageError(f"{where}:{number}: expected {{{expected}}}; this line has {has or 'no field'}")
     return dict(value)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, TemplateSyntaxError
 
 from ..errors import DataError
 
@@ -216,7 +216,7 @@ def context_length(*models: Any) -> int:
 def _fit_all(
     rows: Sequence[PromptRow], answer_lengths: Sequence[int], tokenizer: Any, max_length: int
 ) -> tuple[list[FittedPrompt | None], dict[str, int]]:
-    encoded = encode_prompts(tokenizer, (row.prompt for row in rows))
+    encoded = _encode(tokenizer, [_render(tokenizer, row.prompt, f"row {row.id!r}: ") for row in rows])
     fitted = [
         fit(tokenizer, row.prompt, length, max_length, ids)
         for row, length, ids in zip(rows, answer_lengths, encoded, strict=True)
@@ -239,13 +239,21 @@ def _behind_answers(tokenizer: Any) -> tuple[str, str]:
     return "", ""
 
 
-def _render(tokenizer: Any, messages: Sequence[Message]) -> str:
+def _render(tokenizer: Any, messages: Sequence[Message], where: str = "") -> str:
+    """The text of a conversation. Raises DataError: of the data at `where` if the template refuses them, else of the template."""
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    except TemplateSyntaxError as error:
+        text = f"the base's chat_template cannot be compiled, line {error.lineno}: {error.message}; mend the template"
+        raise DataError(text) from error
     except TemplateError as error:
         roles = ", ".join(message.role for message in messages)
-        raise DataError(f"the chat template refuses a conversation of {roles}: {error}; mend the data") from error
+        if type(error) is TemplateError:  # what its raise_exception raises
+            text = f"{where}the chat template refuses a conversation of {roles}: {error}; mend the data"
+        else:
+            text = f"the base's chat_template fails on a conversation of {roles}: {error}; mend the template"
+        raise DataError(text) from error
 
 
 def _encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ..errors import PlanError
 from .base import base_problem
@@ -17,7 +18,7 @@ from .evaluation import check_evaluation, check_sampling, resolve_harm, resolve_
 from .gates import check_gate, expected_estimates
 from .graph import BASE, DataNode, Graph, JudgeNode, MetricNode
 from .labels import check_labels
-from .model import NAME, Plan
+from .model import NAME, Evaluate, Gate, Name, Plan, Suite
 from .problems import Problems, location
 from .references import References
 from .seeds import best_of_n_per_seed, check_seeds, per_seed
@@ -37,7 +38,9 @@ def check(document: Document, registry: Registry) -> Graph:
     """Resolve a plan. Raises PlanError with all its problems."""
     problems = Problems(document, registry)
     problems.found += expand_sweep(document, registry)
+    before = len(problems.found)
     valid = problems.validated(Plan, document.values, ())
+    whole = valid is not None or all(each.path.split(".")[0] == "require" for each in problems.found[before:])
     plan = valid or _salvaged(document.values)
     if plan is None:
         raise PlanError(problems.found)
@@ -54,21 +57,25 @@ def check(document: Document, registry: Registry) -> Graph:
         judges = resolve_judges(plan.evaluate, problems, references)
         harm = resolve_harm(plan.evaluate, problems, references)
         metrics = resolve_metrics(plan.evaluate, problems)
-        check_evaluation(plan.evaluate, metrics, problems, references)
-    elif plan.require and document.values.get("evaluate") is None:
+        evaluate = plan.evaluate
+        if "candidates" not in evaluate.model_fields_set:
+            evaluate = evaluate.model_copy(update={"candidates": [*evaluate.best_of_n]})
+        check_evaluation(evaluate, metrics, problems, references)
+    elif document.values.get("require") and document.values.get("evaluate") is None:
         problems.add(("require",), "there is nothing to require without `evaluate`")
     best_of_n = plan.evaluate.best_of_n if plan.evaluate else {}
     graph = Graph(plan, document, data, stages, judges, metrics, harm=harm, best_of_n=best_of_n)
     check_seeds(stages, best_of_n, plan.seeds, problems)
     if plan.evaluate is not None:
-        check_labels(plan.evaluate, problems, graph.comparisons())
+        if plan.evaluate.model_fields_set >= {"baseline", "candidates", "suites"}:
+            check_labels(plan.evaluate, problems, graph.comparisons())
         check_sampling(plan.evaluate, graph, problems)
     for name, judge in judges.items():
         if judge.config is not None and (text := unfitted(graph, judge)):
             problems.add(("evaluate", "judges", name, "temperature"), text)
-    if valid and len(stages) == len(plan.stages) and not any(each.path.startswith(BEFORE_GATES) for each in problems.found):
+    if whole and len(stages) == len(plan.stages) and not any(each.path.startswith(BEFORE_GATES) for each in problems.found):
         expected = list(expected_estimates(graph))
-        for index, gate in enumerate(plan.require):
+        for index, gate in _gates(document.values.get("require")):
             check_gate(gate, expected, plan.evaluate.baseline if plan.evaluate else None, ("require", index), problems)
     _check_files(data, problems)
     if problems.found:
@@ -81,12 +88,34 @@ def check(document: Document, registry: Registry) -> Graph:
     )
 
 
+class _Remains(Evaluate):
+    """What is right of an evaluation: its judges and metrics can be checked where its candidates are no list."""
+
+    baseline: Name = BASE
+    candidates: list[Name] = Field(default_factory=list)
+    suites: dict[Name, Suite] = Field(default_factory=dict)
+    metrics: list[str] = Field(default_factory=list)
+
+
+class _Salvaged(Plan):
+    """What is right of a plan."""
+
+    evaluate: _Remains | None = None
+
+
+def _gates(values: Any) -> Iterator[tuple[int, Gate]]:
+    """The gates that are right, each with its place among all."""
+    for index, value in enumerate(values if isinstance(values, list) else ()):
+        with contextlib.suppress(ValidationError):
+            yield index, Gate.model_validate(value)
+
+
 def _salvaged(values: Mapping[str, Any]) -> Plan | None:
     """What is right of a plan that is not valid, so that the problems of its parts are told with the others."""
     rest: dict[str, Any] = {"name": "plan", "base": BASE, **copy.deepcopy(values)}
     for _ in range(100):
         try:
-            return Plan.model_validate(rest)
+            return _Salvaged.model_validate(rest)
         except ValidationError as error:
             first = error.errors()[0]
             place = location(first, rest)

@@ -45,7 +45,9 @@ def _bound(text: str) -> str:
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        raise ValueError(f'expected a bound such as ">= 0.65", not {value}')
+    if isinstance(value, int | float):
         raise ValueError(f'is no bound yet; write ">= {value}" or "<= {value}"')
     return value
 
@@ -113,7 +115,7 @@ Base = Annotated[Annotated[str, Tag("name")] | Annotated[TinyBase, Tag("tiny")],
 
 
 class Suite(Section):
-    """Prompts that every model answers: from a split of the plan's data, a packaged suite, or a JSON-lines file."""
+    """Prompts that every model answers: from a split of the plan's data, a packaged suite, or a JSON-lines or CSV file."""
 
     data: str | None = Field(default=None, description="a data reference, such as hh.test")
     suite: str | None = Field(default=None, description="the name of a packaged suite")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 from ..judges import ScoringJudge
 from ..plugins import Registry, describe
@@ -24,13 +25,46 @@ def plan_schema(registry: Registry) -> dict[str, Any]:
         # In place of pydantic's `patternProperties`, which take an entry whatever it holds.
         (pattern,) = section.pop("patternProperties")
         section["propertyNames"] = {"pattern": pattern}
-        section["additionalProperties"] = {
-            "anyOf": [_component(registry.component(kind, name), kind, registry, schema) for name in registry.names(kind)]
-        }
+        components = [registry.component(kind, name) for name in registry.names(kind)]
+        section["additionalProperties"] = _one_of(components, kind, registry, schema)
     metrics = registry.names("metric")
     measures = [measure.name for name in metrics for measure in registry.component("metric", name).measures]
     evaluate["metrics"]["items"] = {"enum": sorted({*metrics, *measures})}
-    return schema
+    return cast(dict[str, Any], _pointing(schema))
+
+
+def _one_of(components: Sequence[Any], kind: str, registry: Registry, schema: dict[str, Any]) -> dict[str, Any]:
+    """A mapping with the options of the component that its key `kind` names; of no other, so that an error is that option's."""
+    return {
+        "type": "object",
+        "properties": {kind: {"enum": [each.name for each in components]}},
+        "required": [kind],
+        "allOf": [
+            {
+                "if": {"properties": {kind: {"const": each.name}}, "required": [kind]},
+                "then": _component(each, kind, registry, schema),
+            }
+            for each in components
+        ],
+    }
+
+
+def _pointing(value: Any) -> Any:
+    """The same schema with "a mapping, or else" for `anyOf`, of which a validator says no more than that nothing of it fits."""
+    if isinstance(value, list):
+        return [_pointing(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: _pointing(each) for key, each in value.items()}
+    branches = value.get("anyOf") or value.get("oneOf")
+    if isinstance(branches, list):
+        mappings = [each for each in branches if "$ref" in each or each.get("type") == "object"]
+        others = [each for each in branches if each not in mappings]
+        if len(mappings) == 1 and others:
+            del value["anyOf" if "anyOf" in value else "oneOf"]
+            otherwise = others[0] if len(others) == 1 else {"anyOf": others}
+            value |= {"if": {"type": "object"}, "then": mappings[0], "else": otherwise}
+    return value
 
 
 def _component(component: Any, kind: str, registry: Registry, schema: dict[str, Any]) -> dict[str, Any]:
@@ -56,5 +90,5 @@ def _slot(text: str, registry: Registry, schema: dict[str, Any]) -> dict[str, An
     if SCORING_JUDGE not in Slot.parse(text).kinds:
         return slot
     judges = (registry.component("judge", name) for name in registry.names("judge"))
-    scoring = [_component(judge, "judge", registry, schema) for judge in judges if issubclass(judge, ScoringJudge)]
-    return {"anyOf": [slot, *scoring]}
+    scoring = [judge for judge in judges if issubclass(judge, ScoringJudge)]
+    return {"anyOf": [slot, _one_of(scoring, "judge", registry, schema)]}

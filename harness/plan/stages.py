@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from ..errors import hint
 from ..judges import ScoringJudge
+from ..options import ENGINE_ARGUMENTS, EngineArguments
 from .evaluation import resolve_judge
 from .gates import Expected, check_gate
 from .graph import BASE, ESTIMATES, SCORING_JUDGE, JudgeNode, Slot, StageNode
@@ -21,25 +24,60 @@ if TYPE_CHECKING:
     from .references import References
 
 KEYS = ("aligner", "requires")
-OWN = frozenset(
-    [
-        "output_dir",
-        "seed",
-        "data_seed",
-        "use_cpu",
-        "bf16",
-        "fp16",
-        "report_to",
-        "disable_tqdm",
-        "logging_strategy",
-        "logging_nan_inf_filter",
-        "save_strategy",
-        "save_total_limit",
-        "resume_from_checkpoint",
-        "push_to_hub",
-    ]
+OWN: Mapping[str, str] = {
+    "output_dir": "`harness run` has --out for the run folder and --store for the models",
+    "seed": "give `seed` at the top of the plan",
+    "data_seed": "`seed` at the top of the plan is that of the order of rows, too",
+    "use_cpu": "give `device: cpu` at the top of the plan",
+    "bf16": "give `precision: bf16` at the top of the plan",
+    "fp16": "`precision` at the top of the plan is fp32 or bf16; there is no fp16",
+    "report_to": "values go to the run folder and its report; a plugin's `harness_stage_log` can send them elsewhere",
+    "disable_tqdm": "a run shows a progress line of its own; leave it out",
+    "logging_strategy": "`logging_steps` says how often values are logged",
+    "logging_nan_inf_filter": "what is NaN is logged as NaN; leave it out",
+    "save_strategy": "`save_steps` says how often a checkpoint is written",
+    "save_total_limit": "a stage keeps its last two checkpoints until it is done; leave it out",
+    "resume_from_checkpoint": "run the plan again, and it goes on where it stopped",
+    "push_to_hub": "models stay in the store, as folders; push one from there",
+}
+"""What to do instead for fields of TrainingArguments that the run sets: checkpoints, logs and numbers depend on them."""
+
+_LORA = "write `lora: {r: …, alpha: …, target_modules: …}`"
+_BOTH = "`max_length` is that of prompt and answer; where they are longer, the prompt is cut"
+_NOT_WHILE_TRAINING = "nothing is evaluated while a stage trains; the plan's `evaluate` says what is measured afterwards"
+OTHER_NAMES: Sequence[tuple[str, str, str]] = (
+    ("lr", "learning_rate", "here it is `learning_rate`"),
+    ("epochs num_epochs", "num_train_epochs", "here it is `num_train_epochs`"),
+    ("batch_size train_batch_size", "rollout_batch_size", "here it is `rollout_batch_size`, the answers of an iteration"),
+    ("batch_size train_batch_size", "per_device_train_batch_size", "here it is `per_device_train_batch_size`"),
+    ("total_episodes", "rollout_batch_size", "`max_steps` counts iterations of `rollout_batch_size` answers"),
+    ("warmup_ratio", "warmup_steps", "here it is `warmup_steps`: below 1 it is a share of all steps"),
+    ("max_completion_length max_new_tokens", "response_length", "here it is `response_length`"),
+    ("max_prompt_length max_completion_length", "max_length", _BOTH),
+    ("max_new_tokens", "", "`evaluate.generate.max_new_tokens` is that of the answers which are compared"),
+    ("gradient_checkpointing", "args", "write `args: {activation_checkpointing: …}`"),
+    ("gradient_checkpointing_kwargs", "args", "write `args: {activation_checkpointing_kwargs: …}`"),
+    ("peft_config use_peft", "lora", _LORA),
+    ("lora_r lora_rank", "lora", "write `lora: {r: …}`"),
+    ("lora_alpha", "lora", "write `lora: {alpha: …}`"),
+    ("lora_target_modules target_modules", "lora", "write `lora: {target_modules: …}`"),
+    ("lora_dropout", "lora", f"adapters have no dropout here; {_LORA}"),
+    ("beta kl_beta init_kl_coef", "kl_coef", "here it is `kl_coef`"),
+    ("epsilon", "cliprange", "here it is `cliprange`"),
+    ("precompute_ref_log_probs", "aligner: dpo", "that is always done, but with `engine: trl`; leave it out"),
+    ("ref_model reference_model", "aligner: dpo", "the reference is `init`"),
+    ("ref_model reference_model", "aligner: ppo", "the reference is `init`"),
+    ("packing", "engine", "every row is a sequence of its own; leave it out"),
+    ("model model_name_or_path sft_model_path", "init", "here it is `init`"),
+    ("reward_model reward_model_path", "reward", "here it is `reward`"),
+    ("dataset train_dataset dataset_name", "data", "here it is `data`"),
+    ("eval_dataset", "valid", "here it is `valid`"),
+    ("eval_dataset evaluation_strategy eval_strategy eval_steps eval_delay eval_on_start do_eval", "", _NOT_WHILE_TRAINING),
+    ("per_device_eval_batch_size load_best_model_at_end metric_for_best_model", "", _NOT_WHILE_TRAINING),
+    ("logging_dir", "", OWN["output_dir"]),
+    ("no_cuda", "", OWN["use_cpu"]),
 )
-"""Fields of TrainingArguments that the run sets: checkpoints, logs and numbers depend on them."""
+"""Names that options have in transformers, TRL and peft; the option, slot or aligner that a stage must have; what it is here."""
 
 
 def resolve_stages(plan: Plan, problems: Problems, references: References) -> dict[str, StageNode]:
@@ -68,10 +106,13 @@ def _stage(name: str, entry: Entry, values: Mapping[str, Any], problems: Problem
     fields = entry.component.Config.model_fields
     options = {key: value for key, value in values.items() if key not in takes and key not in KEYS}
     for key in [key for key in options if key not in fields]:
-        problems.add((*path, key), f"unknown option{hint(key, [*fields, *takes, *KEYS])}")
+        said = _elsewhere(key, entry) or OWN.get(key) or _as_argument(key, options, entry)
+        problems.add((*path, key), f"unknown option{f'; {said}' if said else hint(key, [*fields, *takes, *KEYS])}")
         del options[key]
+    if isinstance(arguments := options.get("args"), Mapping):
+        wrong = _check_arguments(arguments, entry, (*path, "args"), problems)
+        options["args"] = {key: value for key, value in arguments.items() if key not in wrong}
     config = problems.validated(entry.component.Config, options, path)
-    _check_arguments(options.get("args"), fields, (*path, "args"), problems)
     slots, judges = {}, {}
     for slot, spec in takes.items():
         reference = values.get(slot)
@@ -98,18 +139,45 @@ def _scoring_judge(
     return None
 
 
-def _check_arguments(args: Any, fields: Iterable[str], path: Where, problems: Problems) -> None:
-    """Check that `args` names fields of TrainingArguments, and none that the stage has an option for."""
-    if not isinstance(args, Mapping):
-        return
-    known = (importlib.resources.files(__package__) / "training_arguments.txt").read_text(encoding="utf-8").split()
+def _elsewhere(key: str, entry: Entry) -> str | None:
+    """What to do for an option by the name that other libraries give it; None for a name that none does."""
+    has = {"", f"aligner: {entry.name}", *entry.component.takes, *entry.component.Config.model_fields}
+    return next((text for names, needs, text in OTHER_NAMES if key in names.split() and needs in has), None)
+
+
+def _as_argument(key: str, options: Mapping[str, Any], entry: Entry) -> str | None:
+    """What to do for a field of TrainingArguments that no option stands for: it goes into `args`, if the aligner reads it there."""
+    config = entry.component.Config
+    if key not in _training_arguments() or "args" not in config.model_fields:
+        return None
+    value = EngineArguments.model_fields[key].default if key in ENGINE_ARGUMENTS else options[key]
+    engine = {name: options[name] for name in ("engine",) if name in options and name in config.model_fields}
+    try:
+        config.model_validate({**engine, "args": {key: value}})
+    except ValidationError as error:
+        refused = [text.partition("args: ")[2] for each in error.errors() if key in (text := str(each["msg"]))]
+        return refused[0] if refused else f"write `args: {{{key}: …}}`"
+    return f"write `args: {{{key}: …}}`"
+
+
+def _training_arguments() -> list[str]:
+    return (importlib.resources.files(__package__) / "training_arguments.txt").read_text(encoding="utf-8").split()
+
+
+def _check_arguments(args: Mapping[str, Any], entry: Entry, path: Where, problems: Problems) -> set[str]:
+    """Note what `args` names but fields of TrainingArguments, and fields that the stage has an option for; return those names."""
+    known, wrong = _training_arguments(), {}
     for key in args:
-        if key in fields:
-            problems.add((*path, key), f"give it as the stage's own option `{key}`")
+        if key in entry.component.Config.model_fields:
+            wrong[key] = f"give it as the stage's own option `{key}`"
         elif key in OWN:
-            problems.add((*path, key), "the run sets it; `seed`, `device` and `precision` stand at the top of the plan")
+            wrong[key] = f"the run sets it; {OWN[key]}"
         elif key not in known:
-            problems.add((*path, key), f"transformers' TrainingArguments have no such field{hint(key, known)}")
+            said = _elsewhere(key, entry)
+            wrong[key] = f"transformers' TrainingArguments have no such field{f'; {said}' if said else hint(key, known)}"
+    for key, text in wrong.items():
+        problems.add((*path, key), text)
+    return set(wrong)
 
 
 def _requires(

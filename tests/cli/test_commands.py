@@ -135,6 +135,12 @@ def test_ask_says_that_a_run_has_no_model_to_ask(command: Callable[..., Any]) ->
         (b"\n \n", "rows.jsonl: is empty; expected JSON lines"),
         (b'{"prompt": "\xff", "answer": ""}', "rows.jsonl: not UTF-8"),
         (b'{"prompt": [], "answer": ""}', "rows.jsonl: row 1: prompt: expected text or chat messages"),
+        (
+            b'{"prompt": "a", "answer": "b"}\n{"instruction": "a", "output": "b"}',
+            'rows.jsonl:2: expected {"prompt": \u2026, "answer": \u2026}; this line has "instruction", "output"',
+        ),
+        (b"{}", "; this line has no field"),
+        (b"[1]", "; this line has no object"),
     ],
 )
 def test_score_refuses_a_file_without_answers(command: Callable[..., Any], content: bytes, text: str) -> None:
@@ -144,6 +150,19 @@ def test_score_refuses_a_file_without_answers(command: Callable[..., Any], conte
     outcome = command("score", "model", "rows.jsonl")
     assert (outcome.status, outcome.out) == (2, "")
     assert text in outcome.err
+
+
+def test_score_says_which_run_has_no_such_reward_model(command: Callable[..., Any]) -> None:
+    folder = Path("runs/small/20260101-000000-000")
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"stages": {}}')
+    (folder / "plan.lock.json").write_text('{"stages": {}}')
+    Path("rows.jsonl").write_text('{"prompt": "a", "answer": "b"}')
+    outcome = command("score", "latest:reward", "rows.jsonl")
+    assert (outcome.status, outcome.err) == (
+        2,
+        f"latest:reward: the run {folder} has no reward-model 'reward'; it has none\n",
+    )
 
 
 @pytest.mark.torch
@@ -187,6 +206,10 @@ def test_init_writes_a_plan_that_checks(command: Callable[..., Any]) -> None:
     assert (outcome.status, outcome.out) == (0, "mine.yaml\n")
     # The packaged plan in full has many pairs; its shape is what is checked here.
     assert command("check", "mine.yaml", "--set", "data.toy.pairs=200").status == 0
+
+
+def test_the_help_of_init_lists_the_packaged_plans(command: Callable[..., Any]) -> None:
+    assert "NAME is one of phase2, phase2-cpu, quickstart." in command("init", "--help").out
 
 
 def test_init_overwrites_nothing(command: Callable[..., Any]) -> None:
@@ -264,9 +287,9 @@ def test_the_schema_holds_everything_that_it_refers_to(schema: dict[str, Any]) -
 @pytest.mark.parametrize(("section", "kind"), [("data", "source"), ("stages", "aligner")])
 def test_the_schema_knows_the_options_of_every_entry(schema: dict[str, Any], section: str, kind: str) -> None:
     assert "patternProperties" not in schema["properties"][section]  # it would take an entry whatever it holds
-    branches = {
-        each["properties"][kind]["const"]: each for each in schema["properties"][section]["additionalProperties"]["anyOf"]
-    }
+    entry = schema["properties"][section]["additionalProperties"]
+    branches = {each["if"]["properties"][kind]["const"]: each["then"] for each in entry["allOf"]}
+    assert [*branches] == entry["properties"][kind]["enum"]
     for values in quickstart()[section].values():
         branch = branches[values[kind]]
         assert set(branch["required"]) <= set(values) <= set(branch["properties"])
@@ -280,8 +303,18 @@ def test_the_schema_accepts_the_packaged_plan_and_no_unknown_option(schema: dict
     validator.check_schema(schema)
     plan = quickstart()
     assert list(validator.iter_errors(plan)) == []
-    plan["stages"]["dpo"]["betta"] = 0.1
-    assert list(validator.iter_errors(plan))
+    stages, evaluate = plan["stages"], plan["evaluate"]
+    for place, mapping in {
+        ("stages", "dpo"): stages["dpo"],
+        ("stages", "ppo", "lora"): stages["ppo"].setdefault("lora", {}),
+        ("evaluate",): evaluate,
+        ("base",): plan["base"],
+    }.items():
+        mapping["betta"] = 0.1
+        (error,) = validator.iter_errors(plan)
+        assert (tuple(error.absolute_path), error.validator) == (place, "additionalProperties")
+        assert "'betta' was unexpected" in error.message
+        del mapping["betta"]
 
 
 def test_a_reader_that_goes_away_is_no_bug() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from types import SimpleNamespace
 
@@ -278,3 +279,31 @@ def test_rows_are_tokenized_and_counted(tokenizer):
     prompts, counts = tokenize_prompts(rows, tokenizer, 64, max_new_tokens=32)
     assert prompts == [None, encode_prompt(tokenizer, rows[1].prompt)]
     assert counts == {"truncated": 0, "over-long": 1}
+
+
+def refusal(tokenizer, template):
+    tokenizer = copy.copy(tokenizer)
+    tokenizer.chat_template = template
+    row = PromptRow(id="toy-000007", root="1", prompt=talk("s:be kind", "u:hi"))
+    with pytest.raises(DataError) as caught:
+        tokenize_prompts([row], tokenizer, 64, max_new_tokens=8)
+    return str(caught.value)
+
+
+def test_a_conversation_that_the_template_refuses_is_told_with_its_row(tokenizer):
+    template = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    assert refusal(tokenizer, template) == (
+        "row 'toy-000007': the chat template refuses a conversation of system, user: System role not supported; mend the data"
+    )
+
+
+def test_a_template_that_is_at_fault_is_told_as_such(tokenizer):
+    assert refusal(tokenizer, "{{ bos_token }}\n{{ messages }") == (
+        "the base's chat_template cannot be compiled, line 2: unexpected '}'; mend the template"
+    )
+    assert refusal(tokenizer, "{{ messages | nope }}").startswith(
+        "the base's chat_template cannot be compiled, line 1: No filter named 'nope'"
+    )
+    assert refusal(tokenizer, "{{ messages[0].name.first }}") == (
+        "the base's chat_template fails on a conversation of system, user: 'dict object' has no attribute 'name'; mend the template"
+    )

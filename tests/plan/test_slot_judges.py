@@ -143,16 +143,11 @@ def test_the_lock_and_the_model_card_name_it(resolve: Callable[..., Graph], tmp_
 
 
 def test_the_schema_takes_a_name_or_a_judge_that_scores(resolve: Callable[..., Graph]) -> None:
-    stages = plan_schema(load_plugins().registry())["properties"]["stages"]["additionalProperties"]["anyOf"]
-    (ppo,) = [each for each in stages if each["title"] == "ppo"]
-    name, *judges = ppo["properties"]["reward"]["anyOf"]
-    assert name["type"] == "string"
-    assert [each["properties"]["judge"]["const"] for each in judges] == [
-        "reward-model",
-        "rubric",
-        "strongreject",
-        "toy-truth",
-    ]
+    stages = plan_schema(load_plugins().registry())["properties"]["stages"]["additionalProperties"]["allOf"]
+    (ppo,) = [each["then"] for each in stages if each["then"]["title"] == "ppo"]
+    reward = ppo["properties"]["reward"]
+    assert reward["else"]["type"] == "string"
+    assert reward["then"]["properties"]["judge"]["enum"] == ["reward-model", "rubric", "strongreject", "toy-truth"]
     assert ppo["properties"]["init"]["type"] == "string"
 
 
