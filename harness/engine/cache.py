@@ -132,7 +132,7 @@ def cache_name(model: Any) -> str:
 
     An unknown argument is swallowed by most models, and each step would then see a single token.
     """
-    known = inspect.signature(model.forward).parameters
+    known = inspect.signature(type(model).forward).parameters
     for name in (ATTENTION_CACHE, STATE_CACHE):
         if name in known:
             return name

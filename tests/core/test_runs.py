@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import shutil
 import signal
@@ -324,6 +325,7 @@ def test_a_run_that_ran_out_of_memory_says_so_and_has_it_in_the_lock(
 
     whole = LlamaForCausalLM.forward
 
+    @functools.wraps(whole)
     def small_device(model: Any, *args: Any, **kwargs: Any) -> Any:
         if not model.training and len(kwargs["input_ids"]) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
