@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from harness.components import ENGINE_ARGUMENTS, KINDS, AlignerConfig, GenerateOptions, LoraOptions, SourceConfig
 from harness.plan.model import BestOfN, Bootstrap, Evaluate, Gate, Plan, Report, Suite, TinyBase
 from harness.plugins import Entry, Registry, load_plugins
+from harness.records import SuiteRow
 
 OUTPUT = Path(__file__).with_name("plan.md")
 DISTRIBUTION = "alignment-harness"
@@ -33,7 +34,9 @@ INTRODUCTION = """\
 
 A plan is one YAML file. Unknown keys, NaN and infinity are errors; all problems are reported at once, each with its line.
 `harness check PLAN` validates one, `harness init` writes one to start from, and `harness schema` prints the JSON Schema,
-with the options of every installed plugin, for your editor. `--set KEY=VALUE` sets any value by its dotted path, such as
+with the options of every installed plugin, for your editor: after `harness schema > plan.schema.json`, one that has the YAML
+language server (VS Code's YAML extension, Neovim, Helix) checks and completes a plan whose first line is
+`# yaml-language-server: $schema=plan.schema.json`. `--set KEY=VALUE` sets any value by its dotted path, such as
 `--set stages.dpo.beta=0.3`.
 """
 DATA = """\
@@ -42,8 +45,39 @@ DATA = """\
 Each entry names a `source`, its options, and how it is split. A stage or a suite refers to it by name: `hh` if it is not
 split, `hh.train` if it is. Splits go by conversation root, so that prompts which share their first human turn stay
 together. A `path` that can only be a file, and is not there, is a problem of the plan, and so is a `part` of local files,
-which have none. Text files are UTF-8. A row of no use is dropped and counted by reason; of a file without any other the first
-one is told with its line, what is wrong and what was expected. These options are understood by every source:
+which have none. A row of no use is dropped and counted by reason; where too many are, the first is told with its
+line, what is wrong and what was expected. These options are understood by every source:
+"""
+FILES = """\
+### Files of rows
+
+All sources but `toy` read local files or a data set of the Hub. In a folder, all files are read as one set, so one that holds
+`train` files beside `test`, `validation` or `eval` files is an error, as is one that `save_to_disk` wrote. Text is UTF-8; all but
+Parquet may be gzipped (`.gz`).
+
+| file | what it holds |
+| --- | --- |
+| `.jsonl` | one JSON object a line |
+| `.json` | the same, or one JSON array of objects |
+| `.csv` | a line of column names, then rows of text; an empty cell is a missing value |
+| `.parquet` | columns, which may hold lists of chat messages |
+
+Fields are found by their names; `columns: {prompt: question}` reads `prompt` from the column `question`. An `id` is text or an integer;
+a row without one gets its number. The content of a message is text, or a list of parts `{"type": "text", "text": …}`, which are joined.
+A row with `tools` or `chat_template_kwargs`, with which TRL fills in a chat template, is dropped as one that cannot be read as it is
+meant; any other column is left alone.
+
+### Prompts as text
+
+Text in `prompt` becomes one user turn under the base's chat template, as `[{"role": "user", "content": …}]` does. A base without a
+template gets this project's own: a line `<|user|>` or `<|assistant|>` before each turn. TRL applies no template to text (its standard
+format): results differ there. Text of the form `Human: …`, a blank line, `Assistant: …` would be one turn too, and is refused:
+`source: hh-rlhf` reads it as what it is, where both `chosen` and `rejected` are such dialogues.
+"""
+SUITE_ROWS = """\
+The file at `path` holds JSON lines, one row each, such as `{"id": "1", "prompt": "Name three rivers.", "category": "lists"}`; unknown
+fields are errors. A `.csv` file works too: with the columns `prompt`, `type` (the category), `label` (safe or unsafe) and mostly `id`,
+as [XSTest](metrics.md#xstest-and-other-sets-of-prompts) has them.
 """
 STAGES = """\
 ## stages
@@ -102,6 +136,7 @@ def reference(registry: Registry) -> str:
         *_model("### a tiny base", TinyBase),
         DATA,
         _table(SourceConfig),
+        FILES,
         *(text for entry in _entries(registry, "source") for text in _source(entry)),
         STAGES.format(kinds=", ".join(f"`{kind}`" for kind in KINDS)),
         _table(AlignerConfig),
@@ -112,6 +147,8 @@ def reference(registry: Registry) -> str:
         *_model("## evaluate", Evaluate),
         *_model("### best_of_n", BestOfN),
         *_model("### suites", Suite),
+        SUITE_ROWS,
+        _table(SuiteRow),
         *_model("### generate", GenerateOptions),
         *_model("### bootstrap", Bootstrap),
         JUDGES,
@@ -204,7 +241,7 @@ def _rows(model: type[BaseModel], properties: Mapping[str, Any]) -> str:
 
 def _default(model: type[BaseModel], name: str, schema: Mapping[str, Any]) -> str:
     value = schema.get("default", model.model_fields[name].get_default(call_default_factory=True))
-    if value is None or value in ({}, [], ()) or isinstance(value, BaseModel | dict):
+    if value in (None, "", {}, [], ()) or isinstance(value, BaseModel | dict):
         return ""
     return f"`{json.dumps(value, ensure_ascii=False)}`"
 

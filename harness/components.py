@@ -49,15 +49,21 @@ class SourceConfig(Options):
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a source read: its good rows, and how many bad ones it dropped, by reason."""
+    """What a source read: its good rows, and how many bad ones it dropped, by reason.
+
+    `examples` says where the first bad row of a reason stands and what is wrong with it. `unread` names the columns that hold
+    something and are not read.
+    """
 
     rows: Sequence[PromptRow]
     dropped: Mapping[str, int] = field(default_factory=dict)
+    examples: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One split of a source, as a stage or a suite gets it. `fingerprint` is the SHA-256 of its rows."""
+    """One split of a source, as a stage or a suite gets it. `fingerprint` is the SHA-256 of its rows; `unread` as `Loaded` has it."""
 
     reference: str
     kind: str
@@ -65,6 +71,7 @@ class Dataset:
     fingerprint: str
     dropped: Mapping[str, int] = field(default_factory=dict)
     max_dropped: float = 0.1
+    unread: tuple[str, ...] = ()
 
 
 class Source(Component):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,26 +69,40 @@ def load(node: DataNode, seed: int, folder: Path) -> dict[str, Dataset]:
     except DataError as error:
         raise DataError(f"data.{node.name}: {error}") from None
     dropped = {reason: count for reason, count in loaded.dropped.items() if count}
-    too_many(f"data.{node.name}", len(loaded.rows), dropped, config.max_dropped)
+    too_many(f"data.{node.name}", len(loaded.rows), dropped, config.max_dropped, loaded.examples)
     sets = {}
     for split, rows in split_by_root(loaded.rows, config.split, seed).items():
         reference = f"{node.name}.{split}" if split else node.name
         if not rows:
-            roots = len({row.root for row in loaded.rows})
-            raise DataError(
-                f"data.{node.name}: split {split!r} is empty: there are {len(loaded.rows)} rows of {roots} conversation "
-                f"root{'' if roots == 1 else 's'}, and a root stays in one split; give more conversations, or the split a larger "
-                "share"
-            )
+            raise DataError(f"data.{node.name}: split {split!r} is empty: {_few_roots(loaded.rows)}")
         kept = tuple(rows[: config.limit])
-        sets[reference] = Dataset(reference, node.kind, kept, digest_rows(kept), dropped, config.max_dropped)
+        sets[reference] = Dataset(reference, node.kind, kept, digest_rows(kept), dropped, config.max_dropped, loaded.unread)
     return sets
 
 
-def too_many(where: str, kept: int, dropped: Mapping[str, int], limit: float) -> None:
-    """Raise DataError if no row is left, or if the share of dropped ones is above the limit."""
+def _few_roots(rows: Sequence[PromptRow]) -> str:
+    """Why a split of these rows may be empty, and what to do."""
+    roots = len({row.root for row in rows})
+    if roots == 1 < len(rows):
+        begin = textwrap.shorten(repr(rows[0].root), 60, placeholder="…")
+        return (
+            f"all {len(rows)} rows begin with the same first human turn, {begin}, and such rows stay together; give rows that "
+            "begin otherwise, or each split a data set of its own"
+        )
+    return (
+        f"there are {len(rows)} rows of {roots} conversation root{'' if roots == 1 else 's'} (first human turns), and a root stays "
+        "in one split; give more conversations, or the split a larger share"
+    )
+
+
+def too_many(
+    where: str, kept: int, dropped: Mapping[str, int], limit: float, examples: Mapping[str, str] | None = None
+) -> None:
+    """Raise DataError if no row is left, or if the share of dropped ones is above the limit. `examples` are told, by reason."""
     lost = sum(dropped.values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items(), key=lambda item: -item[1]))
+    most = max(dropped, key=lambda reason: dropped[reason], default="")
+    example = f". The first {most}: {examples[most]}" if examples and most in examples else ""
     if not kept and not dropped:
         raise DataError(f"{where}: the source gave no row")
     if not kept:
@@ -95,7 +110,7 @@ def too_many(where: str, kept: int, dropped: Mapping[str, int], limit: float) ->
     if lost > limit * (kept + lost):
         raise DataError(
             f"{where}: {lost} of {kept + lost} rows had to be dropped ({reasons}), more than max_dropped: {limit:g} "
-            "allows; mend the data, or raise max_dropped if that is expected"
+            f"allows; mend the data, or raise max_dropped if that is expected{example}"
         )
 
 

@@ -68,7 +68,8 @@ class Preview:
         for reference, dataset in self.data.loaded().items():
             dropped = "".join(f", {count} dropped: {reason}" for reason, count in dataset.dropped.items())
             roots = len({row.root for row in dataset.rows})
-            yield f"  data {reference}: {len(dataset.rows)} {dataset.kind}, {roots} roots{dropped}"
+            unread = f"; not read: {', '.join(dataset.unread)}" if dataset.unread else ""
+            yield f"  data {reference}: {len(dataset.rows)} {dataset.kind}, {roots} roots{dropped}{unread}"
         if evaluate := plan.evaluate:
             judges = ", ".join(self.graph.judges) or "none"
             if self.graph.harm:

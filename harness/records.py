@@ -11,11 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from .errors import UsageError
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+Identity = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+"""What tells prompts apart: text, for which an integer stands too."""
 
 
 class Record(BaseModel):
@@ -89,12 +91,22 @@ class Check(Record):
 class SuiteRow(Record):
     """One prompt that every model answers. `checks` are what an answer that follows the prompt must pass."""
 
-    id: str
-    prompt: str | Prompt
-    category: str | None = None
-    expect: Literal["answer", "refuse"] | None = None
-    root: str | None = None
-    checks: tuple[Check, ...] = ()
+    id: Identity = Field(
+        default="", description="tells prompts apart, integers too; `row-` and the row's number, where left out"
+    )
+    prompt: str | Prompt = Field(
+        description="what is answered; chat messages, with `role` and `content`, end with the user's"
+    )
+    category: str | None = Field(default=None, description="what `slices: [category]` parts by")
+    expect: Literal["answer", "refuse"] | None = Field(
+        default=None, description="what a good model does; safety counts by it"
+    )
+    root: Identity | None = Field(
+        default=None, description="groups prompts that are no independent ones, such as turns of one conversation"
+    )
+    checks: tuple[Check, ...] = Field(
+        default=(), description="[instructions that a program can check](metrics.md#instructions-that-a-program-can-check)"
+    )
 
     def messages(self) -> Prompt:
         """The prompt as chat messages; plain text is one user turn."""
@@ -198,7 +210,7 @@ class Judgement(Record):
     `cost` is what its replies cost when they were asked, in dollars; null where that is not known.
     """
 
-    prompt_id: str
+    prompt_id: Identity
     suite: str
     judge: str
     candidate: str

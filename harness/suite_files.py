@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Literal
 from .errors import DataError, UsageError
 from .records import SuiteRow, numbered_records
 
-COLUMNS = ("id", "prompt", "type", "label")
+COLUMNS = ("prompt", "type", "label")
 EXPECTED: dict[str, Literal["answer", "refuse"]] = {"safe": "answer", "unsafe": "refuse"}
 
 
 def read_suite(path: Path, problem: Callable[[SuiteRow], str | None] | None = None) -> tuple[SuiteRow, ...]:
-    """The rows of a suite: of a `.csv` file as XSTest has it, else of JSON lines.
+    """The rows of a suite: of a `.csv` file as XSTest has it, else of JSON lines. An id that is left out is the row's number.
 
     `problem` says in a sentence what is wrong with a row, if anything is. Raises UsageError or DataError with file and line for
     a file that cannot be read, a row that is none, an id that stands twice and a row with a problem.
@@ -24,8 +25,10 @@ def read_suite(path: Path, problem: Callable[[SuiteRow], str | None] | None = No
         raise UsageError(f"suite {path}: a compressed suite is not read; unpack it, and name the unpacked file")
     rows: dict[str, SuiteRow] = {}
     try:
-        _check_encoding(path)
+        _check_format(path)
         for line, row in _csv_rows(path) if path.suffix.casefold() == ".csv" else numbered_records(path, SuiteRow):
+            if "id" not in row.model_fields_set:
+                row = row.model_copy(update={"id": f"row-{len(rows):06d}"})
             text = _fault(row) or (problem(row) if problem else None)
             if row.id in rows:
                 text = "the id stands twice; ids tell prompts apart"
@@ -62,8 +65,12 @@ def _fault(row: SuiteRow) -> str | None:
     return None
 
 
-def _check_encoding(path: Path) -> None:
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+def _check_format(path: Path) -> None:
+    content = path.read_bytes()
+    if content.startswith(b"PAR1") or content.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+        what = "Parquet" if content.startswith(b"PAR1") else "a JSON array"
+        raise UsageError(f"suite {path}: is {what}; a suite is JSON lines, one object a line, or a .csv file")
+    for number, line in enumerate(content.split(b"\n"), 1):
         try:
             line.decode()
         except UnicodeDecodeError:
@@ -80,7 +87,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, SuiteRow]]:
         try:
             if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
                 raise DataError(
-                    f"suite {path}:1: no column {missing[0]!r}; a CSV suite has XSTest's columns {', '.join(COLUMNS)}"
+                    f"suite {path}:1: no column {missing[0]!r}; a CSV suite has XSTest's columns {', '.join(COLUMNS)}, and mostly id"
                 )
             for cells in reader:
                 # The reader puts surplus cells under None, and None into missing ones.
@@ -89,17 +96,10 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, SuiteRow]]:
                 label = cells["label"].strip().casefold()
                 if label not in EXPECTED:
                     raise DataError(
-                        f"suite {path}:{reader.line_num}: row {cells['id']!r}: the label {cells['label']!r} is neither "
-                        "'safe' nor 'unsafe'"
+                        f"suite {path}:{reader.line_num}: the label {cells['label']!r} is neither 'safe' nor 'unsafe'"
                     )
-                yield (
-                    reader.line_num,
-                    SuiteRow(
-                        id=cells["id"].strip(),
-                        prompt=cells["prompt"],
-                        category=cells["type"].strip() or None,
-                        expect=EXPECTED[label],
-                    ),
-                )
+                row = {"prompt": cells["prompt"], "category": cells["type"].strip() or None, "expect": EXPECTED[label]}
+                own = {"id": cells["id"].strip()} if "id" in cells else {}
+                yield reader.line_num, SuiteRow.model_validate(row | own)
         except csv.Error as error:
             raise DataError(f"suite {path}:{reader.reader.line_num}: not valid CSV ({error})") from None

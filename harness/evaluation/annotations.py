@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from ..errors import UsageError
-from ..records import Judgement, Probability, Record
+from ..records import Identity, Judgement, Probability, Record
 from .json_elements import elements
 
 UNNAMED = "unnamed"
@@ -51,13 +51,13 @@ class JudgementLine(Record):
     The other fields of a judgement are allowed and not looked at; any else is an error, for it may be a misspelt one.
     """
 
-    prompt_id: str
+    prompt_id: Identity
     candidate: str
     baseline: str
     preference: Probability | None
     suite: str = UNNAMED
     judge: str = UNNAMED
-    root: str | None = None
+    root: Identity | None = None
     candidate_length: int | None = Field(default=None, ge=0)
     baseline_length: int | None = Field(default=None, ge=0)
 

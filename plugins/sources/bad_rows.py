@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from typing import Any
 
@@ -16,6 +17,10 @@ EMPTY = "empty answer"
 IDENTICAL = "identical pair"
 UNSHARED = "prompts that differ"
 INVALID = "invalid value"
+TRANSCRIPT = "transcript"
+TEMPLATED = "template options"
+
+TURNS = re.compile(r"\s*Human:.*?\n\nAssistant:", re.DOTALL)
 
 KINDS = {
     type(None): "nothing",
@@ -38,8 +43,13 @@ class BadRow(Exception):
 
 def lacks(row: dict[str, Any], wanted: str) -> BadRow:
     """What a row has in place of the wanted fields."""
+    return BadRow(MISSING, f"has {fields(row)}; {wanted}; `columns` maps fields to other columns")
+
+
+def fields(row: dict[str, Any]) -> str:
+    """The names of what a row holds."""
     names = ", ".join(str(name) for name, value in row.items() if value is not None)
-    return BadRow(MISSING, f"has {textwrap.shorten(names, 80, placeholder=' …') or 'no field'}; {wanted}")
+    return textwrap.shorten(names, 80, placeholder=" …") or "no field"
 
 
 def wrong_type(field: str, value: Any, expected: str) -> BadRow:
@@ -56,6 +66,16 @@ def check_prompt(prompt: harness.Prompt) -> None:
     """Raise BadRow if the last message of a prompt, which waits for an answer, is empty."""
     if not prompt[-1].content.strip():
         raise BadRow(PROMPTLESS, f"{'the last message of prompt' if len(prompt) > 1 else 'prompt'} is empty")
+
+
+def check_turns(text: str, field: str) -> None:
+    """Raise BadRow for a transcript in hh-rlhf's form, of which a chat template would make one turn."""
+    if TURNS.match(text):
+        raise BadRow(
+            TRANSCRIPT,
+            f"{field} is a transcript (Human: …, Assistant: …), and would be one user turn; `source: hh-rlhf` reads such texts in "
+            "chosen and rejected, chat messages tell turns apart everywhere",
+        )
 
 
 def check_answers(chosen: str, rejected: str) -> None:

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import harness
 
 from .bad_rows import EMPTY, PROMPTLESS, ROLE, BadRow, check_prompt, lacks
-from .files import messages, root, with_system
-from .tables import TableConfig, TableSource, load_table
+from .files import category_of, messages, root, user_turn, with_system
+from .tables import COLUMNS, TableConfig, TableSource, load_table
 
 
 class Conversations(TableSource):
-    """JSON lines, Parquet, or a Hub data set, with `messages`, or with `prompt` and `completion`, as text or chat messages.
+    """Rows with `messages`, or with `prompt` and `completion`, as text or chat messages.
 
     These are TRL's formats. The answer to learn is the assistant's last message; what comes before it is the prompt.
     `system`, text, is the first message of a prompt that has no system message of its own. `category` and `id` are kept.
@@ -22,7 +22,10 @@ class Conversations(TableSource):
     name = "conversations"
     gives = "conversations"
 
-    def load(self, config: TableConfig, folder: Path) -> harness.Loaded:
+    class Config(TableConfig):
+        columns: dict[Literal["messages", "prompt", "completion", "system", "category", "id"], str] = COLUMNS
+
+    def load(self, config: Config, folder: Path) -> harness.Loaded:
         """All rows that end with an answer; the root is the first user turn. Raises DataError."""
         return load_table(config, folder, "row", _row)
 
@@ -38,14 +41,7 @@ def _row(row: dict[str, Any], identity: str) -> harness.Conversation:
     prompt = with_system(prompt, row.get("system"))
     if not answer:
         raise BadRow(EMPTY, "the answer, the last message, is empty")
-    category = row.get("category")
-    return harness.Conversation(
-        id=identity,
-        root=root(prompt),
-        prompt=prompt,
-        answer=answer,
-        category=category if isinstance(category, str) else None,
-    )
+    return harness.Conversation(id=identity, root=root(prompt), prompt=prompt, answer=answer, category=category_of(row))
 
 
 def _conversation(row: dict[str, Any]) -> harness.Prompt:
@@ -56,8 +52,7 @@ def _conversation(row: dict[str, Any]) -> harness.Prompt:
         raise lacks(row, "a conversation has messages, or prompt and completion")
     if whole or not joined:
         return messages(whole, "messages", "chat messages")
-    return (*_turns(prompt, "prompt", "user"), *_turns(completion, "completion", "assistant"))
-
-
-def _turns(value: Any, field: str, role: Literal["user", "assistant"]) -> harness.Prompt:
-    return (harness.Message(role=role, content=value.strip()),) if isinstance(value, str) else messages(value, field)
+    asked = user_turn(prompt, "prompt") if isinstance(prompt, str) else messages(prompt, "prompt")
+    if isinstance(completion, str):
+        return (*asked, harness.Message(role="assistant", content=completion.strip()))
+    return (*asked, *messages(completion, "completion"))

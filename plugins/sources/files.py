@@ -1,27 +1,35 @@
-"""Reading tables: JSON lines, gzipped or not, Parquet, and data sets of the Hugging Face Hub."""
+"""Reading tables: JSON lines, JSON arrays and CSV, gzipped or not, Parquet, and data sets of the Hugging Face Hub."""
 
 from __future__ import annotations
 
+import codecs
+import csv
 import gzip
 import json
 import os
+import re
 import sys
 import textwrap
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, BinaryIO, cast, get_args
 
 import harness
 
-from .bad_rows import EMPTY, PROMPTLESS, ROLE, BadRow, lacks, wrong_type
+from .bad_rows import EMPTY, MISSING, PROMPTLESS, ROLE, BadRow, check_turns, fields, wrong_type
 
-JSON_LINES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
-READABLE = (*JSON_LINES, ".parquet")
+READABLE = (".jsonl", ".json", ".csv", ".jsonl.gz", ".json.gz", ".csv.gz", ".parquet")
+FORMATS = ".jsonl, .json or .csv file, plain or .gz, or .parquet file"
 HIDDEN = (".", "_")
 """How the name of a file or folder begins that is no data, such as a notebook's checkpoints; as pyarrow and Spark have it."""
 LOCAL = ((".", "/", "~"), (".jsonl", ".json", ".gz", ".parquet", ".csv"))
 """How a path begins or ends that is surely not a Hub id."""
+SPLIT = re.compile(r"(train|training|test|validation|valid|val|eval|dev)(?![a-z])")
+"""How the names of files begin that hold one split of a data set."""
+OPENED, PARTED, CLOSED = (
+    re.compile(rf"[ \t\r\n]*{sign}[ \t\r\n]*{end}") for sign, end in ((r"\[", ""), (",", ""), (r"\]", r"\Z"))
+)
 Placed = tuple[str, dict[str, Any]]
 ROLES = get_args(harness.Message.model_fields["role"].annotation)
 
@@ -43,7 +51,7 @@ def local_files(path: str, folder: Path, subset: str | None) -> list[Path] | Non
     """The files that a path stands for, in order; None for what may be a Hub id.
 
     Of a folder these are all files in it and in its folders, such as the part files that Spark writes, without hidden ones.
-    Raises DataError for a file that is not there, may not be read, or is of another kind.
+    Raises DataError for a file that is not there, may not be read, or is of another kind, and for a folder that is no one table.
     """
     try:
         local = folder / Path(path).expanduser()
@@ -55,11 +63,13 @@ def local_files(path: str, folder: Path, subset: str | None) -> list[Path] | Non
         found = (Path(place, name) for place, _, names in os.walk(local) for name in names if name.endswith(READABLE))
         files = sorted(each for each in found if not any(part.startswith(HIDDEN) for part in each.relative_to(local).parts))
         if not files:
-            raise harness.DataError(f"{local}: no .jsonl, .jsonl.gz or .parquet file in this folder")
+            raise harness.DataError(f"{local}: no {FORMATS} in this folder")
+        if text := _no_table(local, files):
+            raise harness.DataError(f"{local}: {text}")
     elif is_there:
         files = [local]
         if not local.name.endswith(READABLE):
-            raise harness.DataError(f"{local}: expected a .jsonl, .jsonl.gz or .parquet file")
+            raise harness.DataError(f"{local}: expected a {FORMATS}")
     elif local.is_symlink():
         files = [local]
     elif surely_local(path):
@@ -70,6 +80,23 @@ def local_files(path: str, folder: Path, subset: str | None) -> list[Path] | Non
         if text := _unreadable(file):
             raise harness.DataError(f"{file}: {text}")
     return files
+
+
+def _no_table(folder: Path, files: Sequence[Path]) -> str | None:
+    """Why the files of a folder are not the parts of one table, in words; None where they may be."""
+    if any(file.name == "dataset_info.json" and file.with_name("state.json").exists() for file in files):
+        return "was written by save_to_disk, which is not read; write the data set with to_parquet (or to_json)"
+    splits: dict[bool, Path] = {}
+    for file in files:
+        for part in file.relative_to(folder).parts:
+            if found := SPLIT.match(part.casefold()):
+                splits.setdefault(found[1].startswith("train"), file.relative_to(folder))
+    if len(splits) < 2:
+        return None
+    return (
+        f"holds {splits[True]} and {splits[False]}, and all files of a folder are read as one set; name one file, or a folder "
+        "that holds one split (`subset` names a folder in this one)"
+    )
 
 
 def _unreadable(file: Path) -> str | None:
@@ -92,27 +119,87 @@ def _read_file(path: Path) -> Iterator[Placed]:
     if path.name.endswith(".parquet"):
         yield from _read_parquet(path)
         return
-    number = 0
+    lines = _Lines()
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            # Decoded line by line: a text file is decoded in blocks, and would not know the line of a bad byte.
-            for number, raw in enumerate(file, 1):
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise harness.DataError(f"{path}:{number}: expected a JSON object, not {line.strip()[:40]!r}")
-                yield f"{path}:{number}", row
+            lines.file = cast(BinaryIO, file)
+            kind = path.name.removesuffix(".gz").rpartition(".")[2]
+            start = file.peek(1024).removeprefix(codecs.BOM_UTF8).lstrip() if kind == "json" else b""
+            read = _cells if kind == "csv" else _array if start.startswith(b"[") else _objects
+            yield from read(path, lines)
     except UnicodeDecodeError:
-        raise harness.DataError(f"{path}:{number}: not UTF-8; save the file as UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise harness.DataError(f"{path}:{number}: not valid JSON: {error.msg}; expected one object a line") from None
+        raise harness.DataError(f"{path}:{lines.number}: not UTF-8; save the file as UTF-8") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
-        raise harness.DataError(f"{path}:{number}: cannot be read: {error}") from None
+        raise harness.DataError(f"{path}:{lines.number}: cannot be read: {error}") from None
     except (OSError, EOFError, zlib.error) as error:
         text = getattr(error, "strerror", None) or str(error)
-        raise harness.DataError(f"{path}: cannot be read after line {number}: {text}") from None
+        raise harness.DataError(f"{path}: cannot be read after line {lines.number}: {text}") from None
+
+
+class _Lines:
+    """The lines of an open file as text, and the number of the last one that was read.
+
+    Decoded line by line: a text file is decoded in blocks, and would not know the line of a bad byte.
+    """
+
+    file: BinaryIO
+    number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for raw in self.file:
+            self.number += 1
+            yield raw.decode("utf-8-sig" if self.number == 1 else "utf-8")
+
+
+def _objects(path: Path, lines: _Lines) -> Iterator[Placed]:
+    for line in lines:
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise harness.DataError(
+                f"{path}:{lines.number}: not valid JSON: {error.msg}; expected one object a line"
+            ) from None
+        yield _object(f"{path}:{lines.number}", row, line)
+
+
+def _array(path: Path, lines: _Lines) -> Iterator[Placed]:
+    """The objects of a JSON array, one at a time: all at once they take ten times the memory of their text."""
+    text, decoder = "".join(lines), json.JSONDecoder()
+    place, lines.number, sign = 0, 1, OPENED.match(text)
+    while sign and not CLOSED.match(text, sign.end()):
+        lines.number += text.count("\n", place, sign.end())
+        try:
+            row, place = decoder.raw_decode(text, sign.end())
+        except json.JSONDecodeError as error:
+            raise harness.DataError(
+                f"{path}:{error.lineno}: not valid JSON: {error.msg}; expected an array of objects"
+            ) from None
+        yield _object(f"{path}:{lines.number}", row, text[sign.end() : place])
+        lines.number += text.count("\n", sign.end(), place)
+        sign = PARTED.match(text, place)
+    if not sign and not CLOSED.match(text, place):
+        raise harness.DataError(f"{path}:{lines.number}: not valid JSON: expected a comma, or ] at the end")
+
+
+def _object(where: str, row: Any, text: str) -> Placed:
+    if not isinstance(row, dict):
+        raise harness.DataError(f"{where}: expected a JSON object, not {text.strip()[:40]!r}")
+    return where, row
+
+
+def _cells(path: Path, lines: _Lines) -> Iterator[Placed]:
+    """Rows of a CSV file with a line of column names: text, or None for an empty cell."""
+    reader = csv.DictReader(lines, strict=True)
+    try:
+        for row in reader:
+            # The reader puts surplus cells under None, and None into missing ones.
+            if None in row or None in row.values():
+                raise harness.DataError(f"{path}:{lines.number}: has more or fewer cells than there are columns")
+            yield f"{path}:{lines.number}", {name: cell or None for name, cell in row.items()}
+    except csv.Error as error:
+        raise harness.DataError(f"{path}:{lines.number}: not valid CSV ({error})") from None
 
 
 def _read_parquet(path: Path) -> Iterator[Placed]:
@@ -154,15 +241,36 @@ def _message(value: Any, field: str) -> harness.Message:
         raise wrong_type(field, value, "a chat message, with role and content")
     role, content = value.get("role"), value.get("content")
     if role is None or content is None:
-        missing = lacks(value, "a chat message has role and content")
-        raise BadRow(missing.reason, f"{field} {missing}")
+        raise BadRow(MISSING, f"{field} has {fields(value)}; a chat message has role and content")
     if role not in ROLES:
         raise BadRow(
             ROLE, f"{field}.role is {textwrap.shorten(repr(role), 40)}; expected {', '.join(ROLES[:-1])} or {ROLES[-1]}"
         )
-    if not isinstance(content, str):
-        raise wrong_type(f"{field}.content", content, "text")
-    return harness.Message(role=role, content=content)
+    if not isinstance(text := _joined(content), str):
+        raise wrong_type(f"{field}.content", content, "text, or a list of parts that are all text")
+    return harness.Message(role=role, content=text)
+
+
+def _joined(content: Any) -> Any:
+    """The text of a message's content that is a list of parts, all of them text, as in TRL's multimodal format; else itself."""
+    if not isinstance(content, list) or not content:
+        return content
+    texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content]
+    return "".join(map(str, texts)) if all(isinstance(text, str) for text in texts) else content
+
+
+def user_turn(text: str, field: str) -> harness.Prompt:
+    """Text as the one turn of a user. Raises BadRow for a transcript of several turns."""
+    check_turns(text, field)
+    return (harness.Message(role="user", content=text.strip()),)
+
+
+def category_of(row: dict[str, Any]) -> str | None:
+    """A row's category as text; a number is that of a class. Raises BadRow."""
+    value = row.get("category")
+    if value is not None and not isinstance(value, str | int | float):
+        raise wrong_type("category", value, "text")
+    return None if value is None else str(value)
 
 
 def with_system(prompt: harness.Prompt, system: Any) -> harness.Prompt:

@@ -10,22 +10,24 @@ from typing import Any, Literal
 import harness
 
 from .bad_rows import NO_DIALOGUE, UNSHARED, BadRow, check_answers, lacks, wrong_type
-from .tables import TableConfig, TableSource, load_table
+from .tables import COLUMNS, TableConfig, TableSource, load_table
 
 TURN = re.compile(r"\n\n(Human|Assistant):")
 ROLES: dict[str, Literal["user", "assistant"]] = {"Human": "user", "Assistant": "assistant"}
 
 
 class HHRLHF(TableSource):
-    """Splits each dialogue at its last `Assistant:`; what comes before is the prompt, as chat messages."""
+    """Splits each dialogue at its last `Assistant:`; what comes before is the prompt, as chat messages.
+
+    A dialogue is text with a blank line before each `Human:` and `Assistant:`, but for the first.
+    """
 
     name = "hh-rlhf"
     gives = "preferences"
 
     class Config(TableConfig):
-        """`path` is a Hub id, a .jsonl or .jsonl.gz file, or a folder of them; `subset` is a folder of it."""
-
         path: str = "Anthropic/hh-rlhf"
+        columns: dict[Literal["chosen", "rejected", "id"], str] = COLUMNS
 
     def load(self, config: Config, folder: Path) -> harness.Loaded:
         """All pairs that share their prompt; the root is the first human turn. Raises DataError."""
@@ -49,7 +51,7 @@ def _turns(text: Any, field: str) -> list[harness.Message]:
     """The turns of a dialogue that begins with the human and ends with the assistant. Raises BadRow."""
     if not isinstance(text, str):
         raise wrong_type(field, text, "a dialogue as text")
-    before, *parts = TURN.split(text)
+    before, *parts = TURN.split(f"\n\n{text.lstrip()}")
     turns = [
         harness.Message(role=ROLES[speaker], content=content.strip())
         for speaker, content in zip(parts[::2], parts[1::2], strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import harness
 
@@ -17,16 +17,18 @@ from .bad_rows import (
     BadRow,
     check_answers,
     check_prompt,
+    check_turns,
+    fields,
     kind,
     lacks,
     wrong_type,
 )
-from .files import messages, root, with_system
-from .tables import TableConfig, TableSource, load_table
+from .files import category_of, messages, root, user_turn, with_system
+from .tables import COLUMNS, TableConfig, TableSource, load_table
 
 
 class Preferences(TableSource):
-    """JSON lines, Parquet, or a Hub data set, with `chosen`, `rejected` and mostly `prompt`.
+    """Rows with `chosen`, `rejected` and mostly `prompt`.
 
     `margin`, `category` and `id` are kept where a row has them; `system`, text, is the first message of a prompt that has no
     system message of its own. Text without a `prompt` is split at the last white space of what both texts begin with: answers
@@ -37,7 +39,10 @@ class Preferences(TableSource):
     name = "preferences"
     gives = "preferences"
 
-    def load(self, config: TableConfig, folder: Path) -> harness.Loaded:
+    class Config(TableConfig):
+        columns: dict[Literal["prompt", "chosen", "rejected", "system", "margin", "category", "id"], str] = COLUMNS
+
+    def load(self, config: Config, folder: Path) -> harness.Loaded:
         """All good pairs; the root is the first user turn. Raises DataError."""
         return load_table(config, folder, "row", _pair)
 
@@ -45,26 +50,36 @@ class Preferences(TableSource):
 def _pair(row: dict[str, Any], identity: str) -> harness.Preference:
     if row.get("chosen") is None or row.get("rejected") is None:
         raise lacks(row, "a preference has chosen, rejected and mostly prompt")
-    prompt, chosen, rejected = _parts(row.get("prompt"), row["chosen"], row["rejected"])
+    prompt, chosen, rejected = _parts(row)
     check_prompt(prompt)
     check_answers(chosen, rejected)
     prompt = with_system(prompt, row.get("system"))
-    margin, category = row.get("margin"), row.get("category")
     return harness.Preference(
         id=identity,
         root=root(prompt),
         prompt=prompt,
         chosen=chosen,
         rejected=rejected,
-        margin=margin if isinstance(margin, int | float) else None,
-        category=category if isinstance(category, str) else None,
+        margin=_margin(row.get("margin")),
+        category=category_of(row),
     )
 
 
-def _parts(prompt: Any, chosen: Any, rejected: Any) -> tuple[harness.Prompt, str, str]:
+def _margin(value: Any) -> float | None:
+    """A margin, which is text in a CSV file. Raises BadRow."""
+    if value is None or isinstance(value, int | float):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise wrong_type("margin", value, "a number") from None
+
+
+def _parts(row: dict[str, Any]) -> tuple[harness.Prompt, str, str]:
     """Prompt, chosen and rejected answer of a row in any of the formats. Raises BadRow."""
+    prompt, chosen, rejected = row.get("prompt"), row["chosen"], row["rejected"]
     if isinstance(chosen, str) and isinstance(rejected, str):
-        return _standard(prompt, chosen, rejected)
+        return _standard(row)
     if isinstance(chosen, str) or isinstance(rejected, str):
         words = f"chosen is {kind(chosen)} and rejected is {kind(rejected)}; expected text, or chat messages, in both"
         raise BadRow(TYPE, words)
@@ -79,22 +94,32 @@ def _parts(prompt: Any, chosen: Any, rejected: Any) -> tuple[harness.Prompt, str
         raise BadRow(UNSHARED, "chosen and rejected differ before their last message; a pair shares what comes before")
     if len(good) < 2:
         raise BadRow(
-            PROMPTLESS, "chosen is one message and there is no prompt; expected prompt, or a chosen that begins with it"
+            PROMPTLESS,
+            f"chosen is one message and there is no prompt; expected prompt, or a chosen that begins with it; {_columns(row)}",
         )
     return good[:-1], good[-1].content.strip(), bad[-1].content.strip()
 
 
-def _standard(prompt: Any, chosen: str, rejected: str) -> tuple[harness.Prompt, str, str]:
+def _columns(row: dict[str, Any]) -> str:
+    return f"the row has {fields(row)}, and `columns` maps fields to other columns"
+
+
+def _standard(row: dict[str, Any]) -> tuple[harness.Prompt, str, str]:
+    prompt, chosen, rejected = row.get("prompt"), row["chosen"], row["rejected"]
     if prompt is None:
         if chosen == rejected:
             raise BadRow(IDENTICAL, "chosen and rejected are the same text")
+        check_turns(chosen, "chosen")
         shared = _shared(chosen, rejected)
         prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
         if not prompt.strip():
-            raise BadRow(UNSHARED, "there is no prompt, and chosen and rejected do not begin alike; expected prompt")
+            raise BadRow(
+                UNSHARED,
+                f"there is no prompt, and chosen and rejected do not begin alike; expected prompt; {_columns(row)}",
+            )
     if not isinstance(prompt, str):
         raise wrong_type("prompt", prompt, "text as in chosen and rejected, or chat messages in all three")
-    return (harness.Message(role="user", content=prompt.strip()),), chosen.strip(), rejected.strip()
+    return user_turn(prompt, "prompt"), chosen.strip(), rejected.strip()
 
 
 def _joined(prompt: Any, answer: harness.Prompt) -> harness.Prompt:
@@ -107,7 +132,7 @@ def _joined(prompt: Any, answer: harness.Prompt) -> harness.Prompt:
         return answer
     own, said = _apart(answer)
     if isinstance(prompt, str):
-        return answer if said[0].role == "user" else (*own, harness.Message(role="user", content=prompt.strip()), *said)
+        return answer if said[0].role == "user" else (*own, *user_turn(prompt, "prompt"), *said)
     system, asked = _apart(messages(prompt, "prompt"))
     return (*system, *_behind(system, own), *asked, *_behind(asked, said))
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import harness
 
 from .bad_rows import ROLE, BadRow, check_prompt, lacks
-from .files import messages, root, with_system
-from .tables import TableConfig, TableSource, load_table
+from .files import category_of, messages, root, user_turn, with_system
+from .tables import COLUMNS, TableConfig, TableSource, load_table
 
 
 class Prompts(TableSource):
-    """JSON lines, Parquet, or a Hub data set, with `prompt`: text or chat messages; optionally `id`, `category`, `system`.
+    """Rows with `prompt`: text or chat messages; optionally `id`, `category`, `system`.
 
     `system` is text, the first message of a prompt that has no system message of its own.
     """
@@ -21,7 +21,10 @@ class Prompts(TableSource):
     name = "prompts"
     gives = "prompts"
 
-    def load(self, config: TableConfig, folder: Path) -> harness.Loaded:
+    class Config(TableConfig):
+        columns: dict[Literal["prompt", "system", "category", "id"], str] = COLUMNS
+
+    def load(self, config: Config, folder: Path) -> harness.Loaded:
         """All rows that have a prompt. Raises DataError."""
         return load_table(config, folder, "row", _row)
 
@@ -30,15 +33,11 @@ def _row(row: dict[str, Any], identity: str) -> harness.PromptRow:
     if row.get("prompt") is None:
         raise lacks(row, "a row of prompts has prompt")
     prompt = with_system(_prompt(row["prompt"]), row.get("system"))
-    category = row.get("category")
-    return harness.PromptRow(
-        id=identity, root=root(prompt), prompt=prompt, category=category if isinstance(category, str) else None
-    )
+    return harness.PromptRow(id=identity, root=root(prompt), prompt=prompt, category=category_of(row))
 
 
 def _prompt(value: Any) -> harness.Prompt:
-    text = isinstance(value, str)
-    found = (harness.Message(role="user", content=value.strip()),) if text else messages(value, "prompt")
+    found = user_turn(value, "prompt") if isinstance(value, str) else messages(value, "prompt")
     check_prompt(found)
     if found[-1].role == "assistant":
         raise BadRow(ROLE, "the last message of prompt is the assistant's; expected the user's, which waits for an answer")

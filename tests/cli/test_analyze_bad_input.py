@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from judgements import Command, annotation, line, write
 
+from harness.plan.labels import read_labels
+
 GOOD = json.dumps(line("a", 1))
 BAD = {
     "empty": ("", "bad: no judgements in it"),
@@ -63,6 +65,22 @@ def test_bad_input_is_one_line_and_status_2(command: Command, case: str, as_json
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.err.startswith(expected), outcome.err
     assert outcome.err.count("\n") == 1
+
+
+def test_integers_are_names_of_prompts_as_good_as_text(command: Command) -> None:
+    rows = [line("0", 1), line("1", 0), line("2", 1)]
+    numbered = [row | {"prompt_id": int(row["prompt_id"]), "root": int(row["prompt_id"])} for row in rows]
+    text, integers = (command("analyze", write("rows.jsonl", each), "--json") for each in (rows, numbered))
+    assert (integers.status, integers.out) == (0, text.out)
+    assert command("analyze", write("half.jsonl", [line("0", 1) | {"prompt_id": 0.5}])).err.startswith(
+        "half.jsonl:1: prompt_id: Input should be a valid string"
+    )
+
+
+def test_integers_are_names_of_prompts_in_labels_too(tmp_path: Path) -> None:
+    row = line("0", 1) | {"prompt_id": 7, "suite": "s", "judge": "people", "candidate_length": 1, "baseline_length": 1}
+    (tmp_path / "labels.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    assert [each.prompt_id for _, each in read_labels(tmp_path / "labels.jsonl")] == ["7"]
 
 
 def test_files_that_cannot_be_read(command: Command) -> None:

@@ -87,8 +87,8 @@ BROKEN: list[tuple[str, str, str, int, str]] = [
     ("data of no home", "path: more.jsonl", "path: ~nobody-of-this-name/x.jsonl", 6, "data.more.path: ~nobody-of-this-name/x.jsonl: cannot be read: "),
     ("data of an endless name", "path: more.jsonl", f"path: {'x' * 300}.jsonl", 6, "x.jsonl: cannot be read: File name too long"),
     ("data as CSV", "path: more.jsonl", "path: more.csv", 6, "data.more.path: more.csv: no such file"),
-    ("data in a folder of none", "path: more.jsonl", "path: .", 6, "data.more.path: .: no .jsonl, .jsonl.gz or .parquet file in this folder"),
-    ("data in a plan", "path: more.jsonl", "path: plan.yaml", 6, "data.more.path: plan.yaml: expected a .jsonl, .jsonl.gz or .parquet file"),
+    ("data in a folder of none", "path: more.jsonl", "path: .", 6, "data.more.path: .: no .jsonl, .json or .csv file, plain or .gz, or .parquet file in this folder"),
+    ("data in a plan", "path: more.jsonl", "path: plan.yaml", 6, "data.more.path: plan.yaml: expected a .jsonl, .json or .csv file, plain or .gz, or .parquet file"),
     ("base in a package of no name", "{type: tiny}", "package://", 3, "base: names no file in a package; write package://PACKAGE/file.gguf"),
     ("base in a package that is not there", "{type: tiny}", "package://nope/x.gguf", 3, "base: there is no package nope; install it"),
     # slots
@@ -392,7 +392,7 @@ def test_what_may_be_a_data_set_of_the_hub_is_no_problem_of_the_plan(command: Ca
             "own.jsonl:2: row 'b': unknown check 'wrods'; did you mean 'words'?",
         ),
         ("own.jsonl", '{"id": "a", "prompt": "x", "check": []}\n', "own.jsonl:1: check: Extra inputs are not permitted"),
-        ("own.csv", "id,prompt,type,label\n1,x,t,perhaps\n", "own.csv:2: row '1': the label 'perhaps' is neither"),
+        ("own.csv", "id,prompt,type,label\n1,x,t,perhaps\n", "own.csv:2: the label 'perhaps' is neither"),
     ],
 )
 def test_a_suite_whose_rows_cannot_be_used_is_a_problem_of_the_plan(

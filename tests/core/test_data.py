@@ -107,7 +107,9 @@ def test_dropped_rows_are_counted_up_to_the_limit(tmp_path: Path) -> None:
     assert load(node, 0, tmp_path)["mine.train"].dropped == {"empty answer": 4}
     node = graph(tmp_path, pairs=36, bad=5).data["mine"]
     with pytest.raises(
-        DataError, match=r"data.mine: 5 of 41 rows had to be dropped \(5 empty answer\), more than max_dropped: 0.1"
+        DataError,
+        match=r"data.mine: 5 of 41 rows had to be dropped \(5 empty answer\), more than max_dropped: 0.1 .* expected. "
+        r"The first empty answer: .*pairs.jsonl:37: the answer in rejected is empty",
     ):
         load(node, 0, tmp_path)
     node = graph(tmp_path, ", max_dropped: 0.2", pairs=36, bad=5).data["mine"]
@@ -131,24 +133,36 @@ def test_what_is_said_of_too_many_bad_rows(kept: int, dropped: dict[str, int], t
         too_many("mine", kept, dropped, 0.1)
 
 
+def test_columns_that_are_not_read_are_known_of_every_split(tmp_path: Path) -> None:
+    node = graph(tmp_path).data["mine"]
+    pairs = [{"prompt": f"Q{n}", "chosen": "a", "rejected": "b", "score_chosen": 1, "note": None} for n in range(40)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs), encoding="utf-8")
+    assert {each.unread for each in load(node, 0, tmp_path).values()} == {("score_chosen",)}
+
+
 def test_a_split_without_rows_is_told(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"data.mine: split '(train|test)' is empty: there are 1 rows of 1 conversation root, and"
+        DataError, match=r"data.mine: split '(train|test)' is empty: there are 1 rows of 1 conversation root \(f"
     ):
         load(graph(tmp_path, pairs=1).data["mine"], 0, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("roots", "words"), [(1, "20 rows of 1 conversation root, "), (2, "20 rows of 2 conversation roots, ")]
+    ("roots", "words"),
+    [
+        (
+            1,
+            "all 20 rows begin with the same first human turn, 'root 0', and such rows stay together; give rows that begin",
+        ),
+        (2, r"there are 20 rows of 2 conversation roots \(first human turns\), and a root stays in one split; give more"),
+    ],
 )
 def test_a_split_is_empty_for_want_of_roots_not_of_rows(tmp_path: Path, roots: int, words: str) -> None:
     node = graph(tmp_path).data["mine"]
     pairs = [{"prompt": f"root {n % roots}", "chosen": f"a{n}", "rejected": "b"} for n in range(20)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs), encoding="utf-8")
     seed = next(seed for seed in range(99) if not all(split_by_root(rows(roots), node.config.split, seed).values()))
-    with pytest.raises(
-        DataError, match=f"is empty: there are {words}and a root stays in one split; give more conversations"
-    ):
+    with pytest.raises(DataError, match=f"is empty: {words}"):
         load(node, seed, tmp_path)
 
 

@@ -67,8 +67,11 @@ def test_a_file_with_the_columns_of_xstest_is_a_suite(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,prompt,label\n", r"mine.csv:1: no column 'type'; a CSV suite has XSTest's columns id, prompt, type, label"),
-        (XSTEST.replace("unsafe", "dubious"), r"mine.csv:3: row '8': the label 'dubious' is neither 'safe' nor 'unsafe'"),
+        (
+            "id,prompt,label\n",
+            r"mine.csv:1: no column 'type'; a CSV suite has XSTest's columns prompt, type, label, and mostly id",
+        ),
+        (XSTEST.replace("unsafe", "dubious"), r"mine.csv:3: the label 'dubious' is neither 'safe' nor 'unsafe'"),
         (XSTEST.replace("8,", "7,"), r"mine.csv:3: row '7': the id stands twice"),
         (XSTEST + "9,Why\n", r"mine.csv:4: has more or fewer cells"),
         (XSTEST + "9,a,b,safe,c,d,e\n", r"mine.csv:4: has more or fewer cells"),
@@ -127,6 +130,31 @@ def test_a_row_that_no_model_can_answer_is_named_with_its_line(
         load_suite("mine", Suite(path="mine.jsonl"), data(), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "mine.jsonl",
+            '{"id": 7, "root": 3, "prompt": "x"}\n{"prompt": "y"}\n{"id": "c", "prompt": "z"}\n{"prompt": "w"}\n',
+        ),
+        ("mine.csv", "prompt,type,label\nx,t,safe\ny,t,safe\n"),
+    ],
+)
+def test_an_id_may_be_an_integer_or_left_out_as_in_files_of_data(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    rows = load_suite("mine", Suite(path=name), data(), tmp_path).rows
+    expected = ["7", "row-000001", "c", "row-000003"] if name == "mine.jsonl" else ["row-000000", "row-000001"]
+    assert [row.id for row in rows] == expected
+    assert [row.root for row in rows] == (["3", None, None, None] if name == "mine.jsonl" else [None, None])
+
+
+@pytest.mark.parametrize("identity", [1.5, True, None, [1]])
+def test_any_other_id_is_none(tmp_path: Path, identity: Any) -> None:
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"id": identity, "prompt": "x"}) + "\n")
+    with pytest.raises(UsageError, match=r"mine.jsonl:1: id: .*; expected a suite row$"):
+        load_suite("mine", Suite(path="mine.jsonl"), data(), tmp_path)
+
+
 def test_a_byte_order_mark_is_no_part_of_a_suite(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text(
         '\ufeff{"id": "a", "prompt": "x"}\n\n{"id": "b", "prompt": "y"}\n', encoding="utf-8"
@@ -165,8 +193,14 @@ def test_a_row_that_a_metric_objects_to_is_named_with_its_line(tmp_path: Path) -
             gzip.compress(b'{"id": "a", "prompt": "x"}\n'),
             "mine.jsonl.gz: a compressed suite is not read; unpack",
         ),
+        ("mine.parquet", b"PAR1\xd7", "mine.parquet: is Parquet; a suite is JSON lines, one object a line, or a .csv file"),
+        (
+            "mine.json",
+            b'\xef\xbb\xbf\n[{"id": "a"}]',
+            "mine.json: is a JSON array; a suite is JSON lines, one object a line",
+        ),
     ],
-    ids=["lines", "table", "compressed"],
+    ids=["lines", "table", "compressed", "Parquet", "array"],
 )
 def test_a_suite_that_is_no_plain_utf8_is_named_with_what_to_do(
     tmp_path: Path, name: str, content: bytes, message: str

@@ -90,7 +90,7 @@ def test_a_plan_of_hub_ids_runs_with_what_they_stand_for(home: Path) -> None:
     kept = load_file(home / "runs/.store" / base["key"][:2] / base["key"] / "model.safetensors")
     published = load_file(home / "hub/models/acme/tiny" / SECOND / "model.safetensors")
     assert all(torch.equal(kept[name], weight) for name, weight in published.items())
-    assert {name: each["rows"] for name, each in run.lock()["data"].items()} == {"extra": 9, "pairs": 12}
+    assert {name: each["rows"] for name, each in run.lock()["data"].items()} == {"extra": 9, "pairs": 12, "tried": 6}
     prompts = {each.prompt[0].content for each in run.samples()["dpo", "held"]}
     assert prompts == {f"question data/test 1 {row}" for row in range(6)}
 

@@ -173,7 +173,8 @@ def test_the_store_knows_of_a_run_wherever_its_folder_is(home: Path) -> None:
     """`first` is not under runs/, where it would be found."""
     items = json.loads(harness(home, "store", "ls", "--json").stdout)
     document = RunFolder(home / "first").run()
-    keys = {step["key"] for steps in (document["stages"], document["evaluation"]) for step in steps.values()}
+    steps = [*document["stages"].values(), *document["evaluation"].values()]
+    keys = {key for step in steps for key in (step["key"], *step.get("kept", {}).values())}
     assert {item["key"] for item in items if str(home / "first") in item["uses"]} == keys
 
 

@@ -18,6 +18,8 @@ from harness_plugins.sources.bad_rows import (
     NO_DIALOGUE,
     PROMPTLESS,
     ROLE,
+    TEMPLATED,
+    TRANSCRIPT,
     TYPE,
     UNSHARED,
 )
@@ -28,6 +30,9 @@ from harness_plugins.sources.prompts import Prompts
 from pydantic import ValidationError
 
 import harness
+from harness.errors import PlanError
+from harness.plan import check, parse_document
+from harness.plugins import load_plugins
 
 Rows = Sequence[Mapping[str, Any]]
 USER, ASSISTANT = "user", "assistant"
@@ -377,6 +382,11 @@ USED_TO_BE_MISSING = [
     (Preferences, {"chosen": REPLY, "rejected": REPLY}, "chosen is one message and there is no prompt; expected", PROMPTLESS),
     (Preferences, {"prompt": [], "chosen": REPLY, "rejected": REPLY}, "prompt is an empty list; expected", PROMPTLESS),
     (Preferences, {"prompt": " ", "chosen": "a", "rejected": "b"}, "prompt is empty", PROMPTLESS),
+    (Preferences, {"question": "Q", "chosen": "a", "rejected": "b"}, "there is no prompt, and chosen and rejected do not begin "
+     "alike; expected prompt; the row has question, chosen, rejected, and `columns` maps fields to other columns", UNSHARED),
+    (Preferences, {"question": "Q", "chosen": REPLY, "rejected": REPLY}, "chosen is one message and there is no prompt; expected "
+     "prompt, or a chosen that begins with it; the row has question, chosen, rejected, and `columns`", PROMPTLESS),
+    (Preferences, {"prompt": "Q", "chosen": "a", "rejected": "b", "margin": "big"}, "margin is text; expected a number", TYPE),
     (Conversations, {"prompt": "Q", "chosen": "a"}, "has prompt, chosen; a conversation has messages, or prompt and", MISSING),
     (Conversations, {"messages": "Q"}, "messages is text; expected chat messages", TYPE),
     (Conversations, {"messages": []}, "messages is an empty list; expected chat messages", EMPTY),
@@ -429,6 +439,116 @@ def test_a_row_of_parquet_is_named_by_its_number(tmp_path: Path) -> None:
         read(tmp_path, "a.parquet")
 
 
+COLUMNS = {"prompt": "question", "chosen": "rejected", "rejected": "chosen"}
+
+
+def test_fields_may_stand_in_columns_of_other_names(tmp_path: Path) -> None:
+    rows = [{"question": "Q", "prompt": "a template", "chosen": "a", "rejected": "b"}, {"chosen": "a", "rejected": "b"}]
+    (tmp_path / "rows.jsonl").write_text(lines(rows), encoding="utf-8")
+    loaded = Preferences().load(Preferences.Config(path="rows.jsonl", columns=COLUMNS), tmp_path)
+    (row,) = loaded.rows
+    assert isinstance(row, harness.Preference)
+    assert (row.root, row.chosen, row.rejected) == ("Q", "b", "a")
+    assert (loaded.dropped, loaded.unread) == ({UNSHARED: 1}, ("prompt",))
+    with pytest.raises(
+        harness.DataError,
+        match=r"columns: no row of rows.jsonl has 'asked'; the columns are question, prompt, chosen, rejected",
+    ):
+        Preferences().load(Preferences.Config(path="rows.jsonl", columns={"prompt": "asked"}), tmp_path)
+
+
+@pytest.mark.parametrize(("source", "field"), [("preferences", "promt"), ("hh-rlhf", "prompt"), ("prompts", "chosen")])
+def test_a_field_that_a_source_does_not_have_is_a_problem_of_the_plan(tmp_path: Path, source: str, field: str) -> None:
+    (tmp_path / "rows.jsonl").touch()
+    text = (
+        "name: x\nbase: {type: tiny}\ndata:\n"
+        f"  mine:\n    source: {source}\n    path: rows.jsonl\n    columns: {{{field}: question}}\n"
+        "stages:\n  sft: {aligner: sft, init: base, data: mine}\n"
+    )
+    with pytest.raises(PlanError) as caught:
+        check(parse_document(text, str(tmp_path / "plan.yaml")), load_plugins().registry())
+    hint = {"promt": 'did you mean "prompt"?', "prompt": "there are chosen, rejected, id"}.get(
+        field, "there are prompt, system, c"
+    )
+    assert f"plan.yaml:7: data.mine.columns.{field}: there is no '{field}'; {hint}" in str(caught.value)
+
+
+def test_columns_that_are_not_read_are_named(tmp_path: Path) -> None:
+    row = {
+        "id": 7,
+        "prompt": "Q",
+        "chosen": "a",
+        "rejected": "b",
+        "chosen_score": 0,
+        "messages": [],
+        "note": None,
+        "tools": [],
+    }
+    assert load(Preferences, tmp_path, [row]).unread == ("chosen_score", "messages")
+    assert load(HHRLHF, tmp_path, [{"chosen": f"{DIALOGUE} a", "rejected": f"{DIALOGUE} b", "system": "x"}]).unread == (
+        "system",
+    )
+
+
+@pytest.mark.parametrize("extra", [{"tools": [{"type": "function"}]}, {"chat_template_kwargs": {"enable_thinking": False}}])
+def test_a_row_that_needs_more_of_the_chat_template_is_not_read_without(tmp_path: Path, extra: dict[str, Any]) -> None:
+    loaded = load(Prompts, tmp_path, [{"prompt": "Q"} | extra, {"prompt": "Q"} | dict.fromkeys(extra)])
+    assert (len(loaded.rows), loaded.dropped) == (1, {TEMPLATED: 1})
+    assert (
+        f"rows.jsonl:1: has {next(iter(extra))}, with which a chat template is not filled in here"
+        in loaded.examples[TEMPLATED]
+    )
+
+
+SAID = "Human: Hi\n\nAssistant: Hello.\n\nHuman: Why?\n\nAssistant:"
+
+
+@pytest.mark.parametrize("before", ["", "\n\n"])
+@pytest.mark.parametrize(
+    ("source", "row"),
+    [
+        (Preferences, {"chosen": f"{SAID} a", "rejected": f"{SAID} b"}),
+        (Preferences, {"chosen": f"{SAID} a", "rejected": "Human: Ho"}),
+        (Preferences, {"prompt": SAID, "chosen": "a", "rejected": "b"}),
+        (Preferences, {"prompt": SAID, **REPLIES}),
+        (Conversations, {"prompt": SAID, "completion": "a"}),
+        (Prompts, {"prompt": SAID}),
+    ],
+)
+def test_a_transcript_is_no_user_turn(
+    tmp_path: Path, source: type[harness.Source], row: dict[str, Any], before: str
+) -> None:
+    row = {field: before + text if isinstance(text, str) else text for field, text in row.items()}
+    with pytest.raises(
+        harness.DataError, match=rf"is a transcript .* `source: hh-rlhf` reads such .* \(no usable row: 1 {TRANSCRIPT}\)"
+    ):
+        load(source, tmp_path, [row])
+
+
+def test_a_dialogue_may_begin_without_a_blank_line(tmp_path: Path) -> None:
+    (row,) = load(HHRLHF, tmp_path, [{"chosen": f"{SAID} a", "rejected": f"{SAID} b"}]).rows
+    assert said(row.prompt) == [("user", "Hi"), ("assistant", "Hello."), ("user", "Why?")]
+
+
+def test_parts_that_are_all_text_are_one_text(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "Why"}, {"type": "text", "text": " so?", "image": None}]
+    image = [*parts, {"type": "image"}]
+    loaded = load(
+        Prompts, tmp_path, [{"prompt": [{"role": USER, "content": each}]} for each in (parts, image, [], ["Why"])]
+    )
+    assert [row.root for row in loaded.rows] == ["Why so?"]
+    assert loaded.dropped == {TYPE: 3}
+    assert loaded.examples[TYPE].endswith(
+        "rows.jsonl:2: prompt.0.content is a list; expected text, or a list of parts that are all text"
+    )
+
+
+@pytest.mark.parametrize(("category", "kept"), [(3, ["3"]), ("x", ["x"]), ([1], [])])
+def test_a_category_is_text_or_a_number(tmp_path: Path, category: Any, kept: list[str]) -> None:
+    loaded = load(Prompts, tmp_path, [{"prompt": "Q", "category": category}, {"prompt": "Q"}])
+    assert [row.category for row in loaded.rows] == [*kept, None]
+
+
 # --- files ----------------------------------------------------------------------------------------------------------------
 
 ROWS = [{"prompt": f"Q{number}", "chosen": "a", "rejected": "b"} for number in range(3)]
@@ -439,15 +559,68 @@ def read(folder: Path, path: str, **options: Any) -> list[str]:
     return [row.root for row in loaded.rows]
 
 
-def test_lines_compressed_lines_and_parquet_hold_the_same_rows(tmp_path: Path) -> None:
+def test_every_kind_of_file_holds_the_same_rows(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
     (tmp_path / "a.jsonl").write_text("\ufeff" + lines(ROWS).replace("\n", "\n\n"), encoding="utf-8")
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines(ROWS).encode()))
     parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "a.parquet")
-    for name in ("a.jsonl", "a.jsonl.gz", "a.parquet", str(tmp_path / "a.jsonl")):
-        assert read(tmp_path, name) == ["Q0", "Q1", "Q2"]
+    for name, text in {"a.json": json.dumps(ROWS, indent=1), "lines.json": lines(ROWS), "a.csv": CSV.decode()}.items():
+        (tmp_path / name).write_text("\ufeff" + text, encoding="utf-8")
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
+    for name in (*(each.name for each in tmp_path.iterdir()), str(tmp_path / "a.jsonl")):
+        assert read(tmp_path, name) == ["Q0", "Q1", "Q2"], name
+
+
+def test_an_object_of_an_array_is_named_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([*ROWS, {"text": "a"}], indent=1), encoding="utf-8")
+    loaded = Preferences().load(Preferences.Config(path="a.json"), tmp_path)
+    # A bracket, and five lines for each of the three rows before it.
+    assert loaded.examples[MISSING].startswith(f"{tmp_path / 'a.json'}:17: has text; a preference has")
+
+
+def test_the_cells_of_a_csv_file_are_text_and_an_empty_one_is_none(tmp_path: Path) -> None:
+    text = 'id,prompt,chosen,rejected,margin,category\n7,"Why,\nthen?",a,b,0.5,\n,Q,"a ""so""",b,,3\n,Q,,b,,\n,Q,a,b,big,\n'
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    loaded = Preferences().load(Preferences.Config(path="a.csv"), tmp_path)
+    found = [
+        (row.id, row.root, row.chosen, row.margin, row.category)
+        for row in loaded.rows
+        if isinstance(row, harness.Preference)
+    ]
+    assert found == [("7", "Why,\nthen?", "a", 0.5, None), ("row-000001", "Q", 'a "so"', None, "3")]
+    assert loaded.dropped == {MISSING: 1, TYPE: 1}
+    assert loaded.examples[MISSING].startswith(f"{tmp_path / 'a.csv'}:5: has prompt, rejected; a preference has")
+    assert loaded.examples[TYPE] == f"{tmp_path / 'a.csv'}:6: margin is text; expected a number"
+
+
+def test_a_folder_of_save_to_disk_is_told(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+
+    datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "one")
+    datasets.DatasetDict(train=datasets.Dataset.from_list(ROWS)).save_to_disk(tmp_path / "several")
+    for folder in ("one", "several"):
+        with pytest.raises(
+            harness.DataError, match=rf"{folder}: was written by save_to_disk, .* write the data set with to_parquet"
+        ):
+            read(tmp_path, folder)
+
+
+SPLIT_NAMES = ["test-00000-of-00001.jsonl", "validation.jsonl", "Eval/a.jsonl", "test_prefs.jsonl", "dev/b/c.jsonl"]
+
+
+@pytest.mark.parametrize("other", SPLIT_NAMES)
+def test_a_folder_of_several_splits_is_not_one_set(tmp_path: Path, other: str) -> None:
+    for name in ("train-00000-of-00002.jsonl", "train-00001-of-00002.jsonl", "testimonials.jsonl", "training.jsonl", other):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_text(lines(ROWS[:1]), encoding="utf-8")
+    with pytest.raises(
+        harness.DataError, match=f"data: holds train-00000-of-00002.jsonl and {other}, and all files of a folder"
+    ):
+        read(tmp_path, "data")
+    (tmp_path / "data" / other).unlink()
+    assert read(tmp_path, "data") == ["Q0"] * 4
 
 
 def test_conversations_come_out_of_parquet(tmp_path: Path) -> None:
@@ -502,6 +675,7 @@ def test_a_link_to_nothing_is_told(tmp_path: Path, path: str) -> None:
         read(tmp_path, path)
 
 
+CSV = b"prompt,chosen,rejected\n" + b"".join(b"Q%d,a,b\n" % number for number in range(3))
 TRUNCATED = gzip.compress(lines(ROWS * 500).encode())[:-20]
 BAD_FILES = {
     "truncated.jsonl.gz": (TRUNCATED, "truncated.jsonl.gz: cannot be read after line"),
@@ -516,7 +690,23 @@ BAD_FILES = {
     "digits.jsonl": (b'{"id": ' + b"9" * 5000 + b"}", "digits.jsonl:1: cannot be read: "),
     "empty.jsonl": (b"", "empty.jsonl is empty"),
     "blank.jsonl": (b"\n \n", "blank.jsonl is empty"),
-    "rows.csv": (b"prompt,chosen\n", "rows.csv: expected a .jsonl, .jsonl.gz or .parquet file"),
+    "rows.tsv": (b"prompt\tchosen\n", "rows.tsv: expected a .jsonl, .json or .csv file, plain or .gz, or .parquet file"),
+    "rows.csv": (b"prompt,chosen\n", "rows.csv is empty"),
+    "short.csv": (CSV + b"Q,a\n", "short.csv:5: has more or fewer cells than there are columns"),
+    "long.csv": (CSV + b"Q,a,b,c\n", "long.csv:5: has more or fewer cells than there are columns"),
+    "open.csv": (CSV + b'Q,"a,b\n', "open.csv:5: not valid CSV (unexpected end of data)"),
+    "latin.csv": (CSV + b"caf\xe9,a,b\n", "latin.csv:5: not UTF-8; save the file as UTF-8"),
+    "broken.json": (
+        b'[{},\n {"prompt": }]',
+        "broken.json:2: not valid JSON: Expecting value; expected an array of objects",
+    ),
+    "unparted.json": (b"[{}\n {}]", "unparted.json:1: not valid JSON: expected a comma, or ] at the end"),
+    "behind.json": (b"[{}] {}", "behind.json:1: not valid JSON: expected a comma, or ] at the end"),
+    "unclosed.json": (b"[{}\n", "unclosed.json:1: not valid JSON: expected a comma, or ] at the end"),
+    "texts.json": (b'[{},\n "a"]', "texts.json:2: expected a JSON object, not '\"a\"'"),
+    "none.json": (b"[ ]\n", "none.json is empty"),
+    "latin.json": (b'[{},\n"caf\xe9"]', "latin.json:2: not UTF-8; save the file as UTF-8"),
+    "deep.json": (b"[" * 100_000, "deep.json:1: cannot be read: "),
     "bad.parquet": (b"PAR1 is not enough", "bad.parquet: not a readable Parquet file"),
 }
 
@@ -539,7 +729,9 @@ def test_a_local_file_that_is_not_there(tmp_path: Path, path: str) -> None:
 
 def test_a_folder_without_data(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(harness.DataError, match=r"no .jsonl, .jsonl.gz or .parquet file in this folder"):
+    with pytest.raises(
+        harness.DataError, match=r"no .jsonl, .json or .csv file, plain or .gz, or .parquet file in this folder"
+    ):
         read(tmp_path, "empty")
 
 
