@@ -71,6 +71,9 @@ NEEDED_SCHEDULE_OPTIONS: Mapping[str, tuple[str, ...]] = {
 }
 """Of which a schedule needs one, and takes no second."""
 
+WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
+"""Schedules that transformers makes without a warm-up, whatever `warmup_steps` says."""
+
 Optimizer = Literal[
     "adamw_torch",
     "adamw_torch_fused",
@@ -237,6 +240,9 @@ class TrainingConfig(AlignerConfig):
         schedule, given = self.lr_scheduler_type, self.args.get("lr_scheduler_kwargs") or {}
         if not isinstance(given, dict):
             return self
+        if self.warmup_steps and schedule in WITHOUT_WARMUP:
+            instead = "take constant_with_warmup" if schedule == "constant" else "take another schedule"
+            raise ValueError(f"warmup_steps: {schedule} has no warm-up; leave it out, or {instead}")
         known, needed = SCHEDULE_OPTIONS[schedule], NEEDED_SCHEDULE_OPTIONS.get(schedule, ())
         if unknown := [name for name in given if name not in known]:
             said = hint(unknown[0], known) if known else "; it has none"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -114,7 +115,7 @@ class DPO(harness.Aligner):
         reference = None
         if not set(types) <= REFERENCE_FREE:
             rows = sorted(set(RowOrder(len(pairs), context.seed).rows(0, rows_to_take(config, len(pairs)))))
-            key = {"model": inputs["init"].key, "data": data.fingerprint, "max_length": max_length, "rows": rows}
+            key = {"model": inputs["init"].key, "tokens": _digest(pairs[row] for row in rows), "rows": rows}
             reference = torch.full((len(pairs), 2), torch.nan)
             reference[rows] = _reference_logprobs(model, [pairs[row] for row in rows], layout, pad_id, key, context)
         objective = PairPreference(model, pairs, layout, pad_id, compute, loss, config.beta, reference)
@@ -122,6 +123,14 @@ class DPO(harness.Aligner):
         train(model, objective, config, context, trajectory.keep)
         save_model(model, tokenizer, context.output)
         trajectory.collect()
+
+
+def _digest(pairs: Iterable[Any]) -> str:
+    """What tells pairs apart by their tokens; of the same data a chat template that tells the day makes others tomorrow."""
+    found = hashlib.sha256()
+    for pair in pairs:
+        found.update(repr((pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)).encode())
+    return found.hexdigest()
 
 
 def _reference_logprobs(

@@ -141,6 +141,7 @@ BROKEN: list[tuple[str, str, str, int, str]] = [
     ("unknown schedule, far off", "beta: 0.1", "lr_scheduler_type: zzz", 21, "lr_scheduler_type: there is no 'zzz'; there are linear, cosine, "),
     ("schedule without what it needs", "beta: 0.1", "lr_scheduler_type: warmup_stable_decay", 21, "stages.dpo.lr_scheduler_type: warmup_stable_decay needs num_decay_steps in args.lr_scheduler_kwargs"),
     ("schedule of TRL without what it needs", "beta: 0.1", "engine: trl\n    lr_scheduler_type: cosine_with_min_lr", 22, "stages.dpo.lr_scheduler_type: cosine_with_min_lr needs either min_lr or min_lr_rate in args.lr_scheduler_kwargs"),
+    ("warm-up of a schedule without one", "beta: 0.1", "lr_scheduler_type: constant\n    warmup_steps: 5", 22, "stages.dpo.warmup_steps: constant has no warm-up; leave it out, or take constant_with_warmup"),
     ("unknown option of a schedule", "beta: 0.1", "lr_scheduler_type: polynomial\n    args: {lr_scheduler_kwargs: {powr: 2}}", 22, "stages.dpo.args: lr_scheduler_kwargs: polynomial has no 'powr'; did you mean \"power\"?"),
     ("unknown optimizer", "beta: 0.1", "args: {optim: adamw_troch}", 21, "stages.dpo.args: optim: there is no 'adamw_troch'; did you mean \"adamw_torch\"?"),
     ("argument that only TRL reads", "beta: 0.1", "args: {dataloader_num_workers: 2}", 21, "stages.dpo.args: dataloader_num_workers is not read here; engine: trl reads it; of TrainingArguments optim, "),

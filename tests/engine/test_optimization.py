@@ -23,7 +23,7 @@ import harness  # noqa: E402
 from harness.engine.learning import AnswerLikelihood  # noqa: E402
 from harness.engine.optimization import make_optimizer, make_scheduler  # noqa: E402
 from harness.engine.training import apply_arguments, train  # noqa: E402
-from harness.options import SCHEDULE_OPTIONS, UNDRIVEN_OPTIMIZERS, Optimizer, Schedule  # noqa: E402
+from harness.options import SCHEDULE_OPTIONS, UNDRIVEN_OPTIMIZERS, WITHOUT_WARMUP, Optimizer, Schedule  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -211,10 +211,12 @@ def test_the_modules_of_an_optimizer_are_not_read() -> None:
 def test_every_schedule_of_transformers_runs(tmp_path: Path, name: str) -> None:
     model, objective = small.line()
     needed = {"args": {"lr_scheduler_kwargs": NEED_ARGUMENTS[name]}} if name in NEED_ARGUMENTS else {}
-    config = options(lr_scheduler_type=name, max_steps=6, logging_steps=1, warmup_steps=2, **needed)
+    warm = 0 if name in WITHOUT_WARMUP else 2
+    config = options(lr_scheduler_type=name, max_steps=6, logging_steps=1, warmup_steps=warm, **needed)
     context = Recorder(tmp_path)
     train(model, objective, config, context)
     rates = [context.logged[step]["learning_rate"] for step in range(1, 7)]
+    assert rates[0] < rates[1] if warm else rates[0] == pytest.approx(0.1)
     assert max(rates) <= 0.1 / 0.95  # `greedy` may raise it
     assert min(rates) >= 0
 
