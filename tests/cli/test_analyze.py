@@ -298,7 +298,7 @@ def yardstick() -> float:
     return time.process_time() - started
 
 
-@pytest.mark.parametrize("models", [1, 50])
+@pytest.mark.parametrize("models", [1, pytest.param(50, marks=pytest.mark.slow)])
 def test_fifty_thousand_lines(tmp_path: Path, models: int, yardstick: float) -> None:
     # Under 1 GB, and 20 times the yardstick, where 7 to 14 were measured. Processor time: the clock of a busy machine is not
     # the command's.

@@ -58,6 +58,7 @@ def test_a_killed_trainer_goes_on_from_its_checkpoint(home: Path, write_plan: Ca
     assert list(RunFolder(folder / "run").scalars()) == list(RunFolder(home / "first").scalars())
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over(home: Path, write_plan: Callable[..., Path]) -> None:
     folder = write_plan().parent
     process = start(folder)

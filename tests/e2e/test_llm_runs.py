@@ -157,7 +157,8 @@ def test_a_rubric_rewards_ppo_and_its_calls_are_counted(tmp_path: Path) -> None:
         assert len(kept) == len({request.identity for request in server.requests})
 
 
-@pytest.mark.parametrize("plan", ["plan.yaml", pytest.param("quickstart", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("plan", ["plan.yaml", "quickstart"])
 def test_a_plan_is_judged_by_a_model_behind_transformers_serve(plan: str, home: Path, tmp_path: Path) -> None:
     with transformers_serve(tmp_path, ["VERDICT: A"]) as (url, models):
         judge = f"{{judge: llm, model: {models['VERDICT: A']}, base_url: '{url}', max_tokens: 32, timeout: 300}}"
