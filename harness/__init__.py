@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         SliceEstimate,
         SuiteRow,
         Usage,
+        root_of,
     )
     from .trends import Trend, residual_deviation, spread, trend, turns
 
@@ -69,7 +70,7 @@ _HOMES = {
     ".records": (
         "Check", "Conversation", "Estimate", "HealthVerdict", "Judgement", "Likelihood", "Message", "Observation", "PairScore",
         "Preference", "Prompt", "PromptRow", "Sample", "Score",
-        "SeedEstimate", "SliceEstimate", "SuiteRow", "Usage",
+        "SeedEstimate", "SliceEstimate", "SuiteRow", "Usage", "root_of",
     ),
     ".trends": ("Trend", "residual_deviation", "spread", "trend", "turns"),
 }  # fmt: skip
@@ -130,6 +131,7 @@ __all__ = [
     "Workload",
     "hookimpl",
     "residual_deviation",
+    "root_of",
     "spread",
     "trend",
     "turns",

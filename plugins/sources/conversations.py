@@ -8,7 +8,7 @@ from typing import Any, Literal
 import harness
 
 from .bad_rows import EMPTY, PROMPTLESS, ROLE, BadRow, check_prompt, lacks
-from .files import category_of, messages, root, user_turn, with_system
+from .files import category_of, messages, user_turn, with_system
 from .tables import COLUMNS, TableConfig, TableSource, load_table
 
 
@@ -41,7 +41,7 @@ def _row(row: dict[str, Any], identity: str) -> harness.Conversation:
     prompt = with_system(prompt, row.get("system"))
     if not answer:
         raise BadRow(EMPTY, "the answer, the last message, is empty")
-    return harness.Conversation(id=identity, root=root(prompt), prompt=prompt, answer=answer, category=category_of(row))
+    return harness.Conversation(id=identity, root=harness.root_of(prompt), prompt=prompt, answer=answer, category=category_of(row))
 
 
 def _conversation(row: dict[str, Any]) -> harness.Prompt:

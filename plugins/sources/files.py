@@ -280,8 +280,3 @@ def with_system(prompt: harness.Prompt, system: Any) -> harness.Prompt:
     if not system or not system.strip() or any(message.role == "system" for message in prompt):
         return prompt
     return (harness.Message(role="system", content=system.strip()), *prompt)
-
-
-def root(prompt: harness.Prompt) -> str:
-    """What groups the prompts of one conversation: its first user turn."""
-    return next((message.content for message in prompt if message.role == "user"), prompt[0].content)

@@ -23,7 +23,7 @@ from .bad_rows import (
     lacks,
     wrong_type,
 )
-from .files import category_of, messages, root, user_turn, with_system
+from .files import category_of, messages, user_turn, with_system
 from .tables import COLUMNS, TableConfig, TableSource, load_table
 
 
@@ -56,7 +56,7 @@ def _pair(row: dict[str, Any], identity: str) -> harness.Preference:
     prompt = with_system(prompt, row.get("system"))
     return harness.Preference(
         id=identity,
-        root=root(prompt),
+        root=harness.root_of(prompt),
         prompt=prompt,
         chosen=chosen,
         rejected=rejected,

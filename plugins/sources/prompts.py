@@ -8,7 +8,7 @@ from typing import Any, Literal
 import harness
 
 from .bad_rows import ROLE, BadRow, check_prompt, lacks
-from .files import category_of, messages, root, user_turn, with_system
+from .files import category_of, messages, user_turn, with_system
 from .tables import COLUMNS, TableConfig, TableSource, load_table
 
 
@@ -33,7 +33,7 @@ def _row(row: dict[str, Any], identity: str) -> harness.PromptRow:
     if row.get("prompt") is None:
         raise lacks(row, "a row of prompts has prompt")
     prompt = with_system(_prompt(row["prompt"]), row.get("system"))
-    return harness.PromptRow(id=identity, root=root(prompt), prompt=prompt, category=category_of(row))
+    return harness.PromptRow(id=identity, root=harness.root_of(prompt), prompt=prompt, category=category_of(row))
 
 
 def _prompt(value: Any) -> harness.Prompt:
