@@ -84,11 +84,13 @@ class RunLog:
             self._save()
         self.event("stage_start" if status == "running" else "stage_finish", stage=name, status=status)
 
-    def warn(self, text: str) -> None:
-        """Note a warning, once."""
-        if text not in self._warnings:
-            self._warnings.append(text)
-            self.event("warning", text=text)
+    def warn(self, text: str) -> bool:
+        """Note a warning; false where it was noted before."""
+        if text in self._warnings:
+            return False
+        self._warnings.append(text)
+        self.event("warning", text=text)
+        return True
 
     def charge(self, judge: str, calls: int, dollars: float | None) -> None:
         """Note what a judge cost in this run: calls that went out, and dollars; null where prices are not known."""

@@ -27,7 +27,7 @@ from .models import base_identity, build_base_model, write_model_card
 from .overlap import overlap_warnings
 from .plan import BASE, Gate, Graph, StageNode, matching
 from .plugins import Plugins, Registry
-from .progress import Progress, duration
+from .progress import Progress, counted, duration
 from .records import Estimate, HealthVerdict, SeedEstimate
 from .rundir import RunFolder
 from .runlog import RunLog
@@ -135,8 +135,9 @@ class Run:
         estimates = self._evaluate()
         gates = self._gates(estimates)
         computed = sum(not reused for reused in self.reused.values())
+        lost = f"; {counted(len(self.failed), 'stage')} did not finish" if self.failed else ""
         self.progress.say(
-            f"reused {len(self.reused) - computed} of {len(self.reused)} steps, computed {computed or 'nothing'}"
+            f"reused {len(self.reused) - computed} of {len(self.reused)} steps, computed {computed or 'nothing'}{lost}"
         )
         if any(stage["status"] == "failed" for stage in self.log.stages.values()):
             return StageError.status
@@ -151,9 +152,9 @@ class Run:
         self.plugins.hook.harness_run_finish(run=self.folder, say=self.progress.say)
 
     def warn(self, text: str) -> None:
-        """Warn the user, here and in the report."""
-        self.progress.say(f"warning: {text}")
-        self.log.warn(text)
+        """Warn the user, here and in the report, once."""
+        if self.log.warn(text):
+            self.progress.say(f"warning: {text}")
 
     # --- stages -----------------------------------------------------------------------------------------------------------
 

@@ -224,6 +224,7 @@ def test_an_unmet_requirement_skips_a_stage_and_what_builds_on_it(home: Path) ->
     done = harness(home, "run", "plan.yaml", "--out", "unmet", "--set", "stages.ppo.requires.0.value='>= 0.99'")
     assert done.returncode == 3, done.stderr
     assert "ppo: skipped: requires reward accuracy: value >= 0.99, and it is" in done.stderr
+    assert "; 1 stage did not finish" in done.stderr
     run = RunFolder(home / "unmet").run()
     assert run["stages"]["ppo"]["status"] == "skipped"
     assert run["stages"]["dpo"]["status"] == "reused"
