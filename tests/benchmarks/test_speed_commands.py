@@ -89,6 +89,7 @@ def test_pairs_prints_medians_and_their_ratios() -> None:
     assert f"| {names[1]} | 8.0 | 4.00 | 1 | 2.0 | 6% | 0.6931 |" in lines
 
 
+@pytest.mark.slow
 def test_generation_gives_the_texts_of_the_tutorial(base: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     size = ["--prompts", "5", "--max-new-tokens", "6", "--rounds", "1", "--threads", "1"]
     generate.main(["--data", str(data), "--base", str(base), *size, "--tasks", "generate", "--precisions", "fp32"])
