@@ -41,7 +41,9 @@ def _row(row: dict[str, Any], identity: str) -> harness.Conversation:
     prompt = with_system(prompt, row.get("system"))
     if not answer:
         raise BadRow(EMPTY, "the answer, the last message, is empty")
-    return harness.Conversation(id=identity, root=harness.root_of(prompt), prompt=prompt, answer=answer, category=category_of(row))
+    return harness.Conversation(
+        id=identity, root=harness.root_of(prompt), prompt=prompt, answer=answer, category=category_of(row)
+    )
 
 
 def _conversation(row: dict[str, Any]) -> harness.Prompt:
