@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from harness.cli import cli
-from harness.cli.models import read_json_line, run_compute
+from harness.cli.models import find_model, read_json_line, run_compute
 from harness.errors import UsageError
 from harness.rundir import RunFolder, find_run
+from harness.store import MARKER
 
 HEAVY = (
     "torch",
@@ -381,3 +382,24 @@ def test_check_reads_the_data_of_a_plan_that_compares_nothing(tmp_path: Path, co
     (tmp_path / "mine.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
     outcome = command("check", str(tmp_path / "plan.yaml"))
     assert (outcome.status, "data mine: 1 preferences, 1 roots" in outcome.out) == (0, True)
+
+
+def test_a_model_of_a_run_is_found_in_the_store_that_is_named(tmp_path: Path) -> None:
+    run, model = tmp_path / "run", tmp_path / "kept" / "ab" / "abc"
+    for folder in (run, model):
+        folder.mkdir(parents=True)
+    (model / MARKER).write_text("{}")
+    (run / "run.json").write_text(json.dumps({"stages": {"reward": {"status": "done", "key": "abc"}}}))
+    (run / "plan.lock.json").write_text(json.dumps({"stages": {"reward": {"gives": "reward-model"}}}))
+    assert find_model(f"{run}:reward", "reward-model", tmp_path / "kept") == model
+    with pytest.raises(UsageError, match=r"the store .*other does not have it any more; .* give its --store$"):
+        find_model(f"{run}:reward", "reward-model", tmp_path / "other")
+
+
+def test_check_names_the_columns_that_nothing_reads(tmp_path: Path, command: Callable[..., Any]) -> None:
+    plan = "name: p\nbase: {type: tiny}\ndata: {mine: {source: preferences, path: mine.jsonl}}\n"
+    (tmp_path / "plan.yaml").write_text(plan + "stages: {sft: {aligner: sft, init: base, data: mine}}\n")
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 3}\n')
+    assert (
+        "data mine: 1 preferences, 1 roots; not read: score_chosen\n" in command("check", str(tmp_path / "plan.yaml")).out
+    )

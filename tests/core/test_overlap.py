@@ -75,3 +75,16 @@ def test_a_judge_that_learned_a_candidates_conversations_is_told(tmp_path: Path)
         "judge 'referee' ('referee') learned from judged, of whose conversations 3 are in train, which 'sft' trained on",
         "judge 'referee' ('referee') learned from judged, of whose conversations 3 are in train, which 'dpo' trained on",
     ]
+
+
+def test_splits_of_one_data_set_are_the_plans_own_matter(tmp_path: Path) -> None:
+    """The suite asks what both stages train on, of which the plan itself warns."""
+    write(tmp_path, "train.jsonl", range(10))
+    write(tmp_path, "judged.jsonl", range(10, 20))
+    plan = PLAN.replace("{data: eval, limit: 4}, mine: {path: mine.jsonl}", "{data: train}").replace(
+        "path: eval", "path: train"
+    )
+    graph = check(parse_document(plan, str(tmp_path / "plan.yaml")), load_plugins().registry())
+    assert [text.partition(", whose")[0] for text in graph.warnings] == ["'sft' trains on train", "'dpo' trains on train"]
+    data = DataSets(graph)
+    assert list(overlap_warnings(graph, data, load_suites(graph, data))) == []

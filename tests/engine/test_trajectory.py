@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -74,5 +75,8 @@ def test_a_policy_kept_before_an_interruption_is_there_afterwards(tmp_path: Path
     Trajectory(small.llama(), NoTokenizer(), 3, Recorder(tmp_path)).keep(2, 6)
     resumed = Trajectory(small.llama(), NoTokenizer(), 3, Recorder(tmp_path))
     resumed.keep(4, 6)
+    resumed.collect()
+    # A kill before the artifact is whole empties the output; the next try collects them again.
+    shutil.rmtree(tmp_path / "output" / "trajectory")
     resumed.collect()
     assert [each.name for each in along(Artifact("dpo", "model", tmp_path / "output", "key"))] == ["dpo@2", "dpo@4"]

@@ -254,3 +254,18 @@ def test_importing_imports_neither_torch_nor_scipy() -> None:
 
 def test_estimate_is_the_public_record() -> None:
     assert isinstance(estimate(observe([1.0, 2]), measure(), resamples=50), harness.Estimate)
+
+
+def test_signs_that_go_the_other_way_than_the_mean_confirm_nothing() -> None:
+    """70 of 100 prompts lose by .05 and 30 win by .45: .6 on average, and the sign test of losing has p = 8e-5."""
+    made = estimate(observe([0.45] * 70 + [0.95] * 30), measure(null=0.5), baseline="b")
+    assert (made.value, made.p_value) == (pytest.approx(0.6), 1.0)
+    assert made.low > 0.5
+
+
+def test_a_difference_of_shares_ends_where_shares_do() -> None:
+    """Two prompts, -0.5 and 0: Student's interval alone would reach from -3.4 to 2.9."""
+    made = estimate(observe([0.5, 0.5], [1.0, 0.5]), measure(unit="share of prompts"), baseline="b")
+    assert (made.value, made.low, made.high) == (-0.25, -1.0, 1.0)
+    free = estimate(observe([0.5, 0.5], [1.0, 0.5]), measure(unit="nats"), baseline="b")
+    assert free.low < -3

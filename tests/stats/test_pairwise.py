@@ -59,3 +59,12 @@ def test_too_many_pairs_get_students_interval(monkeypatch: pytest.MonkeyPatch) -
     (quick,), _ = pairwise_differences(data, {each: each for each in data["a"]}, **NAMES)
     assert (slow.method, quick.method, quick.resamples) == ("bca", "student-t", None)
     assert (quick.low, quick.high) == pytest.approx((slow.low, slow.high), abs=0.02)
+
+
+def test_limits_end_where_differences_of_shares_do_and_signs_against_the_mean_confirm_nothing() -> None:
+    (few,), _ = pairwise_differences({"a": {"x": 1.0, "y": 0.5}, "b": {"x": 0.5, "y": 0.5}}, {"x": "x", "y": "y"}, **NAMES)
+    assert (few.low, few.high) == (-1.0, 1.0)
+    prompts = [str(number) for number in range(100)]
+    other = {prompt: 0.5 + (0.45 if number < 30 else -0.05) for number, prompt in enumerate(prompts)}
+    (made,), _ = pairwise_differences({"a": dict.fromkeys(prompts, 0.5), "b": other}, {p: p for p in prompts}, **NAMES)
+    assert (made.value, made.p_value) == (pytest.approx(0.1), 1.0)
