@@ -403,3 +403,19 @@ def test_check_names_the_columns_that_nothing_reads(tmp_path: Path, command: Cal
     assert (
         "data mine: 1 preferences, 1 roots; not read: score_chosen\n" in command("check", str(tmp_path / "plan.yaml")).out
     )
+
+
+def test_check_forecasts_the_scoring_of_policies_along_a_training(
+    tmp_path: Path, plan_text: str, command: Callable[..., Any]
+) -> None:
+    """Two policies more, the third being the model, on the prompts of the first suite, by each of three criteria."""
+    (tmp_path / "more.jsonl").write_text('{"prompt": "Why?"}\n')
+    rubric = "truth: {judge: rubric, model: m, base_url: 'http://localhost:9/v1'}"
+    calls, prompts = [], 0
+    for kept in ("beta: 0.1", "beta: 0.1\n    checkpoints: 3"):
+        text = plan_text.replace("truth: {judge: toy-truth}", rubric).replace("beta: 0.1", kept)
+        (tmp_path / "plan.yaml").write_text(text)
+        out = command("check", str(tmp_path / "plan.yaml")).out
+        calls.append(int(out.partition("judge truth: ")[2].partition(" calls")[0].replace(",", "")))
+        prompts = int(out.partition("suite held: ")[2].partition(" prompts")[0])
+    assert calls[1] - calls[0] == 2 * prompts * 3

@@ -9,6 +9,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from filelock import FileLock
 
 from harness import cli
 from harness.runlog import LOCK, RunLog
+from harness.runner import Run
 
 PLAN = """\
 name: unread
@@ -362,3 +364,29 @@ def test_a_training_that_runs_out_of_memory_says_what_to_lower(
     assert ended.value.code == 1
     said = capsys.readouterr().err
     assert "sft: failed: stage 'sft': out of memory on cpu; lower per_device_train_batch_size" in said
+
+
+def test_a_warning_is_noted_and_told_once() -> None:
+    told: list[str] = []
+    log = SimpleNamespace(_warnings=[], event=lambda _, text: told.append(text))
+    noted = [RunLog.warn(log, text) for text in ("one", "two", "one")]  # type: ignore[arg-type]
+    assert (noted, told) == ([True, True, False], ["one", "two"])
+
+
+@pytest.mark.parametrize(("base", "told"), [("models/mine", True), (None, False)])
+def test_a_base_that_was_given_a_template_is_told_unless_it_is_the_harnesss_own(
+    monkeypatch: pytest.MonkeyPatch, base: str | None, told: bool
+) -> None:
+    warnings: list[str] = []
+    result = SimpleNamespace(about={"key": "k", "template_added": True}, path=Path())
+    run = SimpleNamespace(
+        graph=SimpleNamespace(plan=SimpleNamespace(base=base)),
+        data=SimpleNamespace(texts=list),
+        produce=lambda *_: result,
+        warn=warnings.append,
+        artifacts={},
+    )
+    monkeypatch.setattr("harness.runner.base_identity", lambda *_: {})
+    Run._base(run)  # type: ignore[arg-type]
+    assert [text.partition(":")[0] for text in warnings] == (["base models/mine"] if told else [])
+    assert run.artifacts["base"].key == "k"
