@@ -30,7 +30,7 @@ def choose_compute(
 ) -> Compute:
     """Device `auto` is CUDA where torch and the driver have it, else the processor; threads are all its cores.
 
-    Precision `auto` is bf16 by autocast where the device multiplies bf16 matrices itself, else fp32. Raises UsageError for a
+    Precision `auto` is bf16 by autocast where the device multiplies bf16 matrices faster than fp32 ones, else fp32. Raises UsageError for a
     device that is not there.
     """
     cuda = cuda_devices() > 0 and not torch_is_cpu_build()
@@ -39,18 +39,15 @@ def choose_compute(
     if device == "cuda" and not cuda:
         raise UsageError("device: cuda: this torch, or this machine, has none; leave `device` out, or set it to cpu")
     if precision == "auto":
-        precision = "bf16" if has_bf16(device) else "fp32"
+        precision = "fp32" if bf16_drawback(device) else "bf16"
     return Compute(device, precision, threads or usable_cores())
 
 
 def compute_warnings(compute: Compute) -> Iterator[str]:
     """What a plan asks of its device that would take far longer than it must."""
-    if compute.precision == "bf16" and not has_bf16(compute.device):
+    if compute.precision == "bf16" and (drawback := bf16_drawback(compute.device)):
         device = "processor" if compute.device == "cpu" else "GPU"
-        yield (
-            f"precision: bf16: this {device} has no bf16 matrix products and imitates them, which takes longer than fp32, "
-            "hundreds of times as long on some; leave `precision` out, or set it to fp32"
-        )
+        yield f"precision: bf16: this {device} {drawback}; leave `precision` out, or set it to fp32"
 
 
 def usable_cores() -> int:
@@ -58,21 +55,26 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def has_bf16(device: str) -> bool:
-    """Whether a device multiplies bf16 matrices in hardware."""
-    return cuda_has_bf16() if device == "cuda" else cpu_has_bf16()
+def bf16_drawback(device: str) -> str | None:
+    """Why bf16 matrix products take longer than fp32 ones on a device; None where they do not.
 
-
-def cpu_has_bf16() -> bool:
-    """Whether the processor has AVX512-BF16, AMX or Arm's BF16."""
-    try:
-        text = CPU_INFO.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    flags = set(text.partition("flags")[2].partition("\n")[0].split()) | set(
-        text.partition("Features")[2].partition("\n")[0].split()
+    Of a processor's instructions for them AMX and those of AMD and Arm are faster than fp32. AVX512-BF16 of Intel's since
+    Sapphire Rapids, which have AVX512-FP16, is not; it is what is left where a virtual machine hides AMX.
+    """
+    imitates = (
+        "has no bf16 matrix products and imitates them, which takes longer than fp32, hundreds of times as long on some"
     )
-    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+    if device == "cuda":
+        return None if cuda_has_bf16() else imitates
+    text = _cpu_info()
+    flags = {flag for field in ("flags", "Features") for flag in text.partition(field)[2].partition("\n")[0].split()}
+    if flags & {"amx_bf16", "bf16"}:
+        return None
+    if "avx512_bf16" not in flags:
+        return imitates
+    if "GenuineIntel" in text and "avx512_fp16" in flags:
+        return "hides its AMX, and multiplies bf16 matrices without it at about half the speed of fp32 ones"
+    return None
 
 
 def cuda_has_bf16() -> bool:
@@ -124,8 +126,12 @@ def host() -> dict[str, Any]:
 
 
 def _cpu_name() -> str:
+    return _cpu_info().partition("model name")[2].partition("\n")[0].lstrip("\t :") or platform.machine()
+
+
+def _cpu_info() -> str:
+    """What the kernel says of the processors; empty where it says nothing."""
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        return CPU_INFO.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        text = ""
-    return text.partition("model name")[2].partition("\n")[0].lstrip("\t :") or platform.machine()
+        return ""

@@ -210,7 +210,7 @@ class Plan(Section):
         default="auto", description="auto is CUDA where torch and the driver have it"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="weights are fp32; bf16 autocasts matrix products; auto is bf16 where the device has it"
+        default="auto", description="weights are fp32; bf16 autocasts matrix products; auto is bf16 where that is faster"
     )
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="of torch on the processor; every core, where left out"

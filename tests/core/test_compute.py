@@ -14,6 +14,9 @@ from harness.errors import UsageError
 
 ZEN_4 = "processor\t: 0\nflags\t\t: fpu sse2 avx2 avx512f avx512_bf16\nbugs\t\t: none\n"
 ZEN_2 = "processor\t: 0\nflags\t\t: fpu sse2 avx avx2 fma\nbugs\t\t: avx512_bf16\n"
+XEON = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx2 avx512f avx512_bf16{}\nbugs\t\t: none\n"
+COOPER_LAKE, SAPPHIRE_RAPIDS = XEON.format(""), XEON.format(" amx_bf16 avx512_fp16 amx_tile amx_int8")
+WITHOUT_AMX = XEON.format(" avx512_fp16")
 GRAVITON_3 = "processor\t: 0\nFeatures\t: fp asimd sve i8mm bf16 dgh\nCPU implementer\t: 0x41\n"
 
 
@@ -50,8 +53,19 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return describe
 
 
-@pytest.mark.parametrize(("cpu", "precision"), [(ZEN_4, "bf16"), (GRAVITON_3, "bf16"), (ZEN_2, "fp32")])
-def test_a_processor_computes_in_bf16_where_it_has_the_instructions(machine: Any, cpu: str, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("cpu", "precision"),
+    [
+        (ZEN_4, "bf16"),
+        (COOPER_LAKE, "bf16"),
+        (SAPPHIRE_RAPIDS, "bf16"),
+        (GRAVITON_3, "bf16"),
+        (ZEN_2, "fp32"),
+        (WITHOUT_AMX, "fp32"),
+        ("", "fp32"),
+    ],
+)
+def test_a_processor_computes_in_bf16_where_that_is_faster(machine: Any, cpu: str, precision: str) -> None:
     machine(cpu)
     chosen = compute.choose_compute(threads=99)
     assert chosen == Compute("cpu", precision, 99)
@@ -81,3 +95,12 @@ def test_bf16_by_wish_is_warned_of_where_it_is_imitated(machine: Any) -> None:
         assert "set it to fp32" in text
     machine(ZEN_4, devices=1, major=8)
     assert not [*compute.compute_warnings(Compute("cpu", "bf16", 1)), *compute.compute_warnings(Compute("cuda", "bf16", 1))]
+
+
+def test_bf16_by_wish_is_warned_of_where_the_machine_hides_amx(machine: Any) -> None:
+    machine(WITHOUT_AMX)
+    [text] = compute.compute_warnings(compute.choose_compute("cpu", "bf16"))
+    assert text.startswith(
+        "precision: bf16: this processor hides its AMX, and multiplies bf16 matrices without it at about half"
+    )
+    assert text.endswith("leave `precision` out, or set it to fp32")
