@@ -14,7 +14,7 @@ from .context import TRAIN_LOG, read_train_log
 from .errors import UsageError
 from .judges import Scorer
 from .keys import digest, library_versions
-from .plan import Graph, StageNode
+from .plan import Graph, StageNode, package_file
 from .plugins import source_hash
 from .records import write_text
 from .store import Workspace
@@ -74,13 +74,22 @@ def _files(base: str, plan_folder: Path) -> list[list[Any]] | None:
                 return [[name, importlib.metadata.version(name)]]
             except (importlib.metadata.PackageNotFoundError, ValueError):  # ValueError: there is no name
                 continue
-        raise UsageError(f"base {base}: there is no package {package}; install it, or give a Hub id or a folder")
+        # A package that lies on Python's path without having been installed has no version.
+        try:
+            file = package_file(base)
+        except ValueError as error:
+            raise UsageError(f"base {base}: {error}") from error
+        return [_stamp(file)]
     folder = _folder(base, plan_folder)
     if folder is None:
         return None
     paths = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
-    found = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.is_file()]
+    found = [_stamp(path) for path in paths if path.is_file()]
     return found + _files_below(folder / "adapter_config.json")
+
+
+def _stamp(path: Path) -> list[Any]:
+    return [path.name, path.stat().st_size, path.stat().st_mtime_ns]
 
 
 def _files_below(adapter: Path) -> list[list[Any]]:

@@ -18,7 +18,11 @@ def base_problem(base: str, folder: Path, trust_remote_code: bool) -> str | None
     Code that a base brings may need no tokenizer files, and an adapter's folder neither these nor a configuration.
     """
     if base.startswith(PACKAGE):
-        return _package_problem(base.removeprefix(PACKAGE))
+        try:
+            package_file(base)
+        except ValueError as error:
+            return str(error)
+        return None
     try:
         path = folder / Path(base).expanduser()
         if not path.exists():
@@ -34,19 +38,21 @@ def base_problem(base: str, folder: Path, trust_remote_code: bool) -> str | None
         return f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
-def _package_problem(place: str) -> str | None:
-    """What keeps a file inside an installed package, PACKAGE/path, from being opened."""
-    package, _, inside = place.partition("/")
+def package_file(base: str) -> Path:
+    """The file inside an installed package that `package://PACKAGE/path` names. Raises ValueError with what is wrong with it."""
+    package, _, inside = base.removeprefix(PACKAGE).partition("/")
     if not package or not inside:
-        return f"names no file in a package; write {PACKAGE}PACKAGE/file.gguf"
+        raise ValueError(f"names no file in a package; write {PACKAGE}PACKAGE/file.gguf")
     try:
         found = importlib.util.find_spec(package)
     except (ImportError, ValueError):
         found = None
     if found is None or not found.submodule_search_locations:
-        return f"there is no package {package}; install it, or give a Hub id or a folder"
+        raise ValueError(f"there is no package {package}; install it, or give a Hub id or a folder")
     file = Path(next(iter(found.submodule_search_locations))) / inside
-    return None if file.is_file() else f"the package {package} has no file {inside}; give one that it has"
+    if not file.is_file():
+        raise ValueError(f"the package {package} has no file {inside}; give one that it has")
+    return file
 
 
 def _folder_problem(path: Path, trust_remote_code: bool) -> str | None:

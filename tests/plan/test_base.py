@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import PlanError, UsageError
 from harness.models import base_identity
-from harness.plan import check, parse_document
+from harness.plan import Graph, check, parse_document
 from harness.plan.base import base_problem
 from harness.plugins import load_plugins
 
@@ -91,12 +91,25 @@ def test_a_file_that_a_package_has_is_none(tmp_path: Path, monkeypatch: pytest.M
     assert base_problem("package://holder/small.gguf", tmp_path, False) is None
 
 
-def test_what_a_package_of_no_name_depends_on_is_a_mistake_of_the_users(tmp_path: Path) -> None:
+def on_base(folder: Path, base: str) -> Graph:
     plan = "name: x\nbase: {type: tiny}\ndata: {toy: {source: toy}}\nstages: {sft: {aligner: sft, init: base, data: toy}}\n"
-    graph = check(parse_document(plan, str(tmp_path / "plan.yaml")), load_plugins().registry())
-    nameless = replace(graph, plan=graph.plan.model_copy(update={"base": "package://"}))
-    with pytest.raises(UsageError, match="base package://: there is no package"):
-        base_identity(nameless, list)
+    graph = check(parse_document(plan, str(folder / "plan.yaml")), load_plugins().registry())
+    return replace(graph, plan=graph.plan.model_copy(update={"base": base}))
+
+
+def test_what_a_package_of_no_name_depends_on_is_a_mistake_of_the_users(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="base package://: names no file in a package"):
+        base_identity(on_base(tmp_path, "package://"), list)
+
+
+def test_a_package_that_was_not_installed_is_known_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "holder" / "small.gguf"
+    file.parent.mkdir()
+    file.write_bytes(b"GGUF")
+    (file.parent / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    files = base_identity(on_base(tmp_path, "package://holder/small.gguf"), list)["files"]
+    assert files == [["small.gguf", 4, file.stat().st_mtime_ns]]
 
 
 def test_a_file_is_a_gguf(tmp_path: Path) -> None:
