@@ -18,13 +18,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import harness
+
+from .measuring import device_name, peak_bytes, timed
 
 TASKS = ("generate", "score")
 CONTESTANTS: Mapping[str, Mapping[str, str]] = {
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-new-tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument(
         "--precisions",
@@ -108,12 +110,12 @@ def read_prompts(data: Path | None, folder: Path) -> list[tuple[list[dict[str, s
 
 def heading(options: argparse.Namespace) -> Iterator[str]:
     """Machine, versions, and both sides' configuration."""
-    from harness.compute import host
     from harness.engine.generate import DECODE_TOKENS
-    from harness.engine.inference import CPU_PASS_TOKENS
+    from harness.engine.inference import pass_tokens
 
+    together = pass_tokens(harness.Compute(options.device, "fp32", options.threads))
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
-    yield f"{host()['cpu']}, {options.threads} threads; Python {platform.python_version()}, {libraries}"
+    yield f"{device_name(options.device)}, {options.threads} threads; Python {platform.python_version()}, {libraries}"
     yield (
         f"{options.prompts} prompts of {options.data.name if options.data else 'the packaged suites'}, greedy, up to "
         f"{options.max_new_tokens} new tokens; {options.base}, fp32 weights; {options.rounds} rounds"
@@ -125,7 +127,7 @@ def heading(options: argparse.Namespace) -> Iterator[str]:
     yield (
         f"harness: {' and '.join(options.precisions)} (bf16: autocast); "
         f"generate: rows of up to {DECODE_TOKENS} tokens together (prompt + new), prompts read "
-        f"{CPU_PASS_TOKENS} tokens at a time; score: rows of [prompt | answer | answer] in batches of up to {CPU_PASS_TOKENS} padded "
+        f"{together} tokens at a time; score: rows of [prompt | answer | answer] in batches of up to {together} padded "
         "tokens"
     )
 
@@ -141,7 +143,8 @@ def run_rounds(task: str, model: Path, options: argparse.Namespace) -> list[dict
     for turn in range(options.rounds):
         for name, about in taking_part.items():
             job = {"task": task, "name": name, **about, "model": str(model)}
-            job |= {"threads": options.threads, "max_new_tokens": options.max_new_tokens}
+            job |= {"threads": options.threads, "device": options.device}
+            job |= {"max_new_tokens": options.max_new_tokens}
             command = [sys.executable, "-m", "harness_benchmarks.speed.generate", "--worker", json.dumps(job)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             results.append({**job, **json.loads(done.stdout.splitlines()[-1])})
@@ -208,20 +211,17 @@ def compare_texts(results: Sequence[Mapping[str, Any]], model: Path) -> Iterator
 
 def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     """Time one contestant over all prompts."""
-    import resource
-
     from harness.engine.models import use_threads
 
-    compute = harness.Compute("cpu", job["precision"], job["threads"])
+    compute = harness.Compute(job["device"], job["precision"], job["threads"])
     use_threads(compute)
     rows = _read(Path(job["model"]))
     make = {"generate": generation, "score": scoring}[job["task"]]
     go = make(Path(job["model"]), compute, job)
     go(rows[:2])
-    started = time.monotonic()
-    result = go(rows)
-    seconds = time.monotonic() - started
-    return {"seconds": seconds, "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, **result}
+    result: dict[str, Any] = {}
+    seconds = timed(lambda: result.update(go(rows)), compute.device)
+    return {"seconds": seconds, "peak_bytes": peak_bytes(compute.device), **result}
 
 
 Rows = Sequence[tuple[Sequence[harness.Message], str, str]]
@@ -244,6 +244,7 @@ def generation(folder: Path, compute: harness.Compute, job: Mapping[str, Any]) -
         for messages, *_ in rows:
             turns = [{"role": each.role, "content": each.content} for each in messages]
             inputs = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+            inputs = inputs.to(compute.device)
             with torch.inference_mode():
                 whole = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
             answer = whole[0, inputs["input_ids"].shape[1] :]
@@ -290,7 +291,7 @@ def scoring(folder: Path, compute: harness.Compute, job: Mapping[str, Any]) -> C
                 text = prompt + answer + tokenizer.eos_token
                 inputs = tokenizer(
                     text, return_tensors="pt", truncation=True, max_length=MAX_LENGTH, add_special_tokens=False
-                )
+                ).to(compute.device)
                 with torch.inference_mode():
                     scores.append(model(**inputs).logits[0, 0].item())
                 tokens += inputs["input_ids"].shape[1]

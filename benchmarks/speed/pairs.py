@@ -2,8 +2,8 @@
 
     python -m harness_benchmarks.speed.pairs --data hh-rlhf/harmless-base/test.jsonl.gz
 
-Each measurement is a process of its own, which loads the model, trains once on two pairs to warm up, and is then timed over
-one pass over all pairs, reference log-probabilities included. The contestants take turns; the table has medians.
+Each measurement is a process of its own, which loads the model, trains once on two pairs to warm up (on a GPU, on all of them),
+and is then timed over one pass over all pairs, reference log-probabilities included. The contestants take turns; the table has medians.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import harness
+
+from .measuring import device_name, peak_bytes, timed
 
 # At its end TRL's trainer would write a checkpoint, which is no part of what is compared.
 TRL = {"save_strategy": "no"}
@@ -48,9 +49,8 @@ MAX_LENGTH = 1024
 class Alone(harness.StageContext):
     """A stage outside of a run: scalars are gathered, nothing is kept."""
 
-    def __init__(self, folder: Path, precision: str, threads: int) -> None:
-        self.name, self.seed = "benchmark", 17
-        self.compute = harness.Compute("cpu", precision, threads)  # type: ignore[arg-type]
+    def __init__(self, folder: Path, compute: harness.Compute) -> None:
+        self.name, self.seed, self.compute = "benchmark", 17, compute
         self.output, self.checkpoints = folder / "output", folder / "checkpoints"
         self.losses: list[float] = []
 
@@ -83,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=8, help="pairs per optimizer step; 8 is TRL's default")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--tasks", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS))
     parser.add_argument("--precisions", nargs="+", choices=["bf16", "fp32"], default=["bf16", "fp32"])
     parser.add_argument("--json", type=Path, help="write every measurement there, too")
@@ -130,10 +131,8 @@ def prepare(options: argparse.Namespace, folder: Path) -> Path:
 
 def heading(options: argparse.Namespace) -> Iterator[str]:
     """Machine, versions and what both sides share."""
-    from harness.compute import host
-
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl"))
-    yield f"{host()['cpu']}, {options.threads} threads; Python {platform.python_version()}, {libraries}"
+    yield f"{device_name(options.device)}, {options.threads} threads; Python {platform.python_version()}, {libraries}"
     yield (
         f"{options.pairs} pairs of {options.data.name}, one pass, {options.batch} pairs per optimizer step, AdamW, learning rate "
         f"{LEARNING_RATE:g}, fp32 weights (bf16: autocast), no activation checkpointing, prompt and answer up to {MAX_LENGTH} "
@@ -164,7 +163,7 @@ def run_rounds(task: str, precision: str, model: Path, options: argparse.Namespa
     for turn in range(options.rounds):
         for name, changed in CONTESTANTS[task].items():
             job = {"task": task, "precision": precision, "name": name, "changed": changed, "model": str(model)}
-            job |= {"batch": options.batch, "threads": options.threads}
+            job |= {"batch": options.batch, "threads": options.threads, "device": options.device}
             command = [sys.executable, "-m", "harness_benchmarks.speed.pairs", "--data", ".", "--worker", json.dumps(job)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             results.append({**job, "round": turn, **json.loads(done.stdout.splitlines()[-1])})
@@ -194,26 +193,22 @@ def table(task: str, precision: str, results: Sequence[Mapping[str, Any]]) -> It
 
 def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     """Time one pass of one contestant."""
-    import resource
-
-    import torch
-
     from harness.engine.chat import TokenizedPair
+    from harness.engine.models import use_threads
 
-    torch.set_num_threads(job["threads"])
+    compute = harness.Compute(job["device"], job["precision"], job["threads"])
+    use_threads(compute)
     pairs = [TokenizedPair(*columns) for columns in json.loads((Path(job["model"]) / "pairs.json").read_text())]
     with tempfile.TemporaryDirectory() as folder:
-        context = Alone(Path(folder), job["precision"], job["threads"])
+        context = Alone(Path(folder), compute)
         context.checkpoints.mkdir()
         config = configuration(job["task"], job["changed"], job["batch"])
         go = trainer(job, context)
         # A step too small to move any weight: the timed pass begins at the starting model, where DPO's loss is log 2.
-        go(pairs[:2], config.model_copy(update={"learning_rate": 1e-30}))
+        # A GPU loads kernels, and picks them, for each shape it meets.
+        go(pairs if compute.device == "cuda" else pairs[:2], config.model_copy(update={"learning_rate": 1e-30}))
         context.losses.clear()
-        started = time.monotonic()
-        go(pairs, config)
-        seconds = time.monotonic() - started
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        seconds = timed(lambda: go(pairs, config), compute.device)
     tokens = sum(len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs)
     answers = sum(len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs)
     body, head = _weights(job["model"])
@@ -222,11 +217,11 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     flops = passes * (body * tokens + (head * answers if job["task"] == "dpo" else 0))
     return {
         "seconds": seconds,
-        "peak_bytes": peak,
+        "peak_bytes": peak_bytes(compute.device),
         "tokens": tokens,
         "losses": context.losses,
         "flops": flops,
-        "matmul_rate": matmul_rate(job["model"], job["precision"]),
+        "matmul_rate": matmul_rate(job["model"], compute),
     }
 
 
@@ -302,23 +297,21 @@ def _shapes(model: str) -> dict[tuple[int, int], int]:
     return shapes
 
 
-def matmul_rate(model: str, precision: str, tokens: int = 2048, seconds: float = 0.4) -> float:
+def matmul_rate(model: str, compute: harness.Compute, tokens: int = 2048, seconds: float = 0.4) -> float:
     """Operations per second of plain matrix products at the shapes of the model's layers, forward and both gradients."""
     import torch
 
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = torch.bfloat16 if compute.precision == "bf16" else torch.float32
     spent = operations = 0.0
     for (inputs, outputs), count in _shapes(model).items():
-        x, w, g = (torch.randn(size, dtype=dtype) for size in ((tokens, inputs), (outputs, inputs), (tokens, outputs)))
+        sizes = (tokens, inputs), (outputs, inputs), (tokens, outputs)
+        x, w, g = (torch.randn(size, dtype=dtype, device=compute.device) for size in sizes)
         products = (lambda x=x, w=w: x @ w.T, lambda g=g, w=w: g @ w, lambda g=g, x=x: g.T @ x)
         for product in products:
             product()
             times: list[float] = []
-            began = time.monotonic()
-            while time.monotonic() - began < seconds / 3 or len(times) < 3:
-                started = time.perf_counter()
-                product()
-                times.append(time.perf_counter() - started)
+            while sum(times) < seconds / 3 or len(times) < 3:
+                times.append(timed(product, compute.device))
             spent += count * statistics.median(times)
             operations += count * 2 * tokens * inputs * outputs
     return operations / spent
