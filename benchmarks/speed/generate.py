@@ -110,10 +110,11 @@ def read_prompts(data: Path | None, folder: Path) -> list[tuple[list[dict[str, s
 
 def heading(options: argparse.Namespace) -> Iterator[str]:
     """Machine, versions, and both sides' configuration."""
-    from harness.engine.generate import DECODE_TOKENS
+    from harness.engine.generate import decode_tokens
     from harness.engine.inference import pass_tokens
 
-    together = pass_tokens(harness.Compute(options.device, "fp32", options.threads))
+    compute = harness.Compute(options.device, "fp32", options.threads)
+    together = pass_tokens(compute)
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
     yield f"{device_name(options.device)}, {options.threads} threads; Python {platform.python_version()}, {libraries}"
     yield (
@@ -126,7 +127,7 @@ def heading(options: argparse.Namespace) -> Iterator[str]:
     )
     yield (
         f"harness: {' and '.join(options.precisions)} (bf16: autocast); "
-        f"generate: rows of up to {DECODE_TOKENS} tokens together (prompt + new), prompts read "
+        f"generate: rows of up to {decode_tokens(compute)} tokens together (prompt + new), prompts read "
         f"{together} tokens at a time; score: rows of [prompt | answer | answer] in batches of up to {together} padded "
         "tokens"
     )

@@ -18,8 +18,9 @@ from .models import keep_freed_memory
 if TYPE_CHECKING:
     from ..components import Compute
 
-DECODE_TOKENS = 16384
-"""Tokens of the rows that are decoded together, prompts and new tokens: their keys and values stay in memory."""
+CPU_DECODE_TOKENS, DECODE_TOKENS = 16384, 65536
+"""Tokens of the rows that are decoded together, prompts and new tokens, on a CPU and elsewhere: their keys and values stay in
+memory. A GPU takes as long for a few rows as for many."""
 
 WORTH_A_PASS = 256
 """Tokens that must be saved by reading what all prompts begin with in a pass of its own."""
@@ -46,15 +47,16 @@ def generate(
     temperature: float = 1.0,
     top_p: float = 1.0,
     logprobs: bool = False,
-    max_tokens: int = DECODE_TOKENS,
+    max_tokens: int | None = None,
 ) -> list[Generated]:
     """One answer per prompt, in order. Temperature 0 is greedy decoding.
 
     Row i's randomness is one uniform number per step, drawn from seeds[i], and inverse-CDF sampling: an answer depends on
     its prompt and seed, not on the prompts beside it, up to rounding. Log-probabilities are those of the distribution at
     `temperature` (1 when greedy), before top-p. Prompts are taken up longest first, and as rows end; what all of them begin
-    with is read once. `max_tokens` bounds rows × (prompt + new tokens). When the device runs out of memory, `compute.memory`
-    halves that, and the answers that are not done begin anew. Raises StageError for a prompt that does not fit alone.
+    with is read once. `max_tokens` (`decode_tokens`, where left out) bounds rows × (prompt + new tokens). When the device
+    runs out of memory, `compute.memory` halves that, and the answers that are not done begin anew. Raises StageError for a
+    prompt that does not fit alone.
     """
 
     def choose(logits: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,6 +66,7 @@ def generate(
         scaled = (logits / (temperature or 1.0)).log_softmax(-1)
         return tokens, scaled.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
+    max_tokens = max_tokens or decode_tokens(compute)
     decoder = _Decoder(model, prompts, seeds, max_new_tokens, stop, pad_id, compute, choose, logprobs)
     keep_freed_memory()
     with torch.inference_mode(), fixed_weights(model, compute):
@@ -71,6 +74,11 @@ def generate(
             if not fits_in_memory(partial(decoder.run, missing, compute.memory.share(max_tokens))):
                 shrink_budget(compute, max_tokens, *decoder.size)
     return [answer for answer in decoder.answers if answer is not None]
+
+
+def decode_tokens(compute: Compute) -> int:
+    """The token budget of rows that are decoded together."""
+    return CPU_DECODE_TOKENS if compute.device == "cpu" else DECODE_TOKENS
 
 
 def sample_tokens(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:

@@ -63,7 +63,7 @@ def test_every_contestant_is_timed_from_the_starting_model_on(
     model = pairs.prepare(options, tmp_path)
     changed = pairs.CONTESTANTS[task][name]
     job = {"task": task, "precision": "fp32", "name": name, "changed": changed, "model": str(model)}
-    result = pairs.measure({**job, "batch": 2, "threads": 1})
+    result = pairs.measure({**job, "batch": 2, "threads": 1, "device": "cpu"})
     assert len(result["losses"]) == 2  # 4 pairs, 2 to a step, one pass
     if task == "dpo":  # the warm-up before it has moved no weight
         assert result["losses"][0] == pytest.approx(math.log(2), abs=1e-6)
@@ -101,7 +101,7 @@ def test_generation_gives_the_texts_of_the_tutorial(base: Path, data: Path, caps
 
 def test_scores_are_those_of_the_tutorial(base: Path, data: Path, tmp_path: Path) -> None:
     model = generate.prepare(Namespace(base=str(base), data=data, prompts=5, threads=1), tmp_path)
-    job = {"task": "score", "model": str(model), "threads": 1, "max_new_tokens": 6}
+    job = {"task": "score", "model": str(model), "threads": 1, "device": "cpu", "max_new_tokens": 6}
     fp32 = {name: about for name, about in generate.CONTESTANTS.items() if about["precision"] == "fp32"}
     results = [{"name": name, **about, **generate.measure(job | about)} for name, about in fp32.items()]
     assert [len(each["output"]) for each in results] == [10, 10]

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from harness.components import Compute  # noqa: E402
 from harness.engine.batching import cheapest_batches  # noqa: E402
 from harness.engine.models import autocast, autocast_cache  # noqa: E402
+from harness.engine.training import batch_overhead, micro_batches  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -81,3 +82,13 @@ def test_the_cache_ends_with_its_block():
         layer.weight.fill_(3.0)
     with autocast(compute):
         assert layer(one).tolist() == [[6.0, 6.0]]
+
+
+def test_a_gpu_is_started_seldom_for_a_small_model_and_spared_tokens_of_a_large_one():
+    small, large = (torch.nn.Linear(2**14, rows, bias=False, device="meta") for rows in (2**13, 2**19))
+    assert [batch_overhead(each, "cpu") for each in (small, large)] == [64, 64]
+    # 2^43 tokens × weights, of 2^27 (134 million) and 2^33 (8.6 billion) weights.
+    assert [batch_overhead(each, "cuda") for each in (small, large)] == [65536, 1024]
+    # Together 4 · 900 + 1024 = 4624; apart 900 + 3 · 210 + 2 · 1024 = 3578.
+    assert micro_batches([60, 900, 200, 210], 8, 65536) == [[1, 3, 2, 0]]
+    assert micro_batches([60, 900, 200, 210], 8, 1024) == [[1], [3, 2, 0]]
