@@ -121,23 +121,35 @@ def _logged(row: Any) -> dict[str, Any]:
 
 
 class PeakMemory:
-    """Samples this process's resident memory while it is open; `bytes` is the most that was seen."""
+    """The most memory that this process holds while it is open, sampled: `bytes` resident, `device_bytes` in tensors on a GPU."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         import psutil
 
         self._process = psutil.Process()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="peak-memory", daemon=True)
+        self._device = device
         self.bytes = 0
+        self.device_bytes: int | None = None
 
     def __enter__(self) -> PeakMemory:
+        self._ask_device()
         self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
         self._thread.join()
+        self.device_bytes = self._ask_device()
+
+    def _ask_device(self) -> int | None:
+        """The peak since it was asked last; None without a GPU."""
+        if self._device == "cpu":
+            return None
+        from .engine.inference import take_peak_bytes
+
+        return take_peak_bytes()
 
     def _sample(self) -> None:
         while True:

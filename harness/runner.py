@@ -416,10 +416,13 @@ class Run:
         def measured(work: Workspace) -> Mapping[str, Any]:
             self.progress.start(name)
             started = time.monotonic()
-            with PeakMemory() as memory:
+            with PeakMemory(self.compute.device) as memory:
                 extra = dict(build(work) or {})
             seconds = round(extra.pop("earlier_seconds", 0.0) + time.monotonic() - started, 3)
-            return {"seconds": seconds, "peak_memory_bytes": memory.bytes, **extra, "libraries": library_versions()}
+            held = {"peak_memory_bytes": memory.bytes}
+            if memory.device_bytes is not None:
+                held["peak_device_memory_bytes"] = memory.device_bytes
+            return {"seconds": seconds, **held, **extra, "libraries": library_versions()}
 
         result = self.store.produce(
             identity,

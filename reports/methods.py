@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.trends import trend
 
@@ -66,13 +67,20 @@ def costs(facts: Facts) -> tuple[Cost, ...]:
                 facts.aligner(stage),
                 str(outcome.get("status") or "not started"),
                 seconds(taken),
-                size(outcome.get("peak_memory_bytes")),
+                _memory(outcome),
                 amount(outcome.get("parameters")),
                 amount(tokens / taken) if tokens and taken else "–",
                 outcome.get("reason"),
             )
         )
     return tuple(rows)
+
+
+def _memory(outcome: Mapping[str, Any]) -> str:
+    """The most memory that a stage held, of the machine and, where it trained on one, of the GPU."""
+    held = size(outcome.get("peak_memory_bytes"))
+    device = outcome.get("peak_device_memory_bytes")
+    return held if device is None else f"{held}, GPU {size(device)}"
 
 
 def methods(facts: Facts) -> tuple[Method, ...]:

@@ -62,6 +62,15 @@ def fits_in_memory(work: Callable[[], None]) -> bool:
     return False
 
 
+def take_peak_bytes() -> int | None:
+    """The most memory that tensors held on the GPU since the last call; None where nothing was computed on one yet."""
+    if not torch.cuda.is_initialized():
+        return None
+    peak = int(torch.cuda.max_memory_allocated())
+    torch.cuda.reset_peak_memory_stats()
+    return peak
+
+
 def shrink_budget(compute: Compute, max_tokens: int, rows: int, longest: int) -> None:
     """Halve the budget `max_tokens` and all others until `rows` of `longest` tokens, which did not fit, are over it.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.components import Compute
-from harness.context import TRAIN_LOG, RunningStage, read_train_log
+from harness.context import TRAIN_LOG, PeakMemory, RunningStage, read_train_log
 from harness.errors import StageError
 from harness.store import Workspace
 
@@ -98,3 +98,29 @@ def test_another_scalar_that_is_no_number_is_left_out(tmp_path: Path) -> None:
 def test_a_line_that_a_kill_cut_off_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "log").write_text('{"step": 1, "values": {}}\n{"step": 2, "val')
     assert [row["step"] for row in read_train_log(tmp_path / "log")] == [1]
+
+
+@pytest.mark.torch
+def test_the_peak_of_a_gpu_is_of_the_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own counter goes on from step to step: it is asked, and set back, before and after each."""
+    torch = pytest.importorskip("torch")
+    peak = [700]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: peak[0])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: peak.__setitem__(0, 0))
+    with PeakMemory("cuda") as memory:
+        peak[0] += 300
+    assert memory.device_bytes == 300
+    assert peak == [0]
+    with PeakMemory("cpu") as memory:
+        kept = b"x" * 2**20
+    assert memory.device_bytes is None
+    assert memory.bytes >= len(kept)
+
+
+@pytest.mark.torch
+def test_a_gpu_that_was_not_used_held_nothing() -> None:
+    pytest.importorskip("torch")
+    with PeakMemory("cuda") as memory:
+        pass
+    assert memory.device_bytes is None

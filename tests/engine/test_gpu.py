@@ -153,6 +153,8 @@ def test_a_run_that_runs_out_of_memory_says_so_and_has_it_in_the_lock(
         assert cli.cli.main(arguments, standalone_mode=False) == 0
         lock = json.loads(Path(name, "plan.lock.json").read_text())
         assert lock["compute"]["device"] == "cuda"
+        stages = json.loads(Path(name, "run.json").read_text())["stages"]
+        assert stages["sft"]["peak_device_memory_bytes"] > 2**20
         if name == "whole":
             assert "token_budget" not in lock
             room(0.5)

@@ -67,6 +67,13 @@ def test_methods_count_upstream_training_and_the_options_that_were_set() -> None
     assert ppo.stability == "reward rose"
 
 
+def test_the_memory_of_a_gpu_stands_beside_the_machines() -> None:
+    held = {"status": "done", "peak_memory_bytes": 3 * 2**30}
+    done = run_json(stages={"sft": held, "dpo": held | {"peak_device_memory_bytes": 12 * 2**30}})
+    memory = {each.stage: each.memory.replace("\u00a0", " ") for each in costs(Facts(run=done, lock=lock(), scalars=[]))}
+    assert (memory["sft"], memory["dpo"]) == ("3.0 GiB", "3.0 GiB, GPU 12.0 GiB")
+
+
 def test_tokens_per_second_come_from_the_log_where_the_stage_did_not_count_them() -> None:
     """3,000 tokens in 60 s."""
     done = run_json(stages={"sft": {"status": "done", "seconds": 60.0}})
