@@ -79,7 +79,7 @@ def shrink_budget(compute: Compute, max_tokens: int, rows: int, longest: int) ->
     if rows == 1:
         raise StageError(
             f"out of memory on {compute.device} with a single row of {longest} tokens; lower max_new_tokens or "
-            "max_length, or give the run a device with more memory"
+            "max_length, set lora or args: {activation_checkpointing: true} where it trains, or give the run a device with more memory"
         )
     compute.memory.halve(max_tokens, held=rows * longest)
 

@@ -15,26 +15,14 @@ from torch.nn.utils import clip_grad_norm_
 
 from ..errors import StageError
 from ..options import CheckpointingArguments, EngineArguments
-from .batching import cheapest_batches
 from .checkpoints import load_checkpoint, save_checkpoint
 from .lora import add_lora, load_trainable_state, merge_lora, trainable_parameters, trainable_state
-from .models import autocast_cache, first_line, keep_freed_memory
+from .micro_batches import MicroBatches
+from .models import first_line, keep_freed_memory
 from .optimization import advance, make_optimizer, make_scheduler
 
 if TYPE_CHECKING:
     from ..components import StageContext, TrainingConfig
-
-MAX_TOKENS = 4096
-"""Padded tokens of a micro-batch, unless a single row has more."""
-
-CPU_OVERHEAD = 64
-"""What a micro-batch costs on a CPU besides its tokens, in tokens; measured with 135 million weights."""
-
-LAUNCHES = 2**43
-"""What it costs on a GPU, in tokens × weights: the time in which its kernels are started, whatever they have to do.
-
-A step of 135 million weights took 0.3 s on an H200 however few its tokens, enough for the products of some 60,000.
-"""
 
 Measured = Mapping[str, torch.Tensor]
 
@@ -82,7 +70,7 @@ def train(
         add_lora(model, config.lora, context.seed)
     apply_arguments(model, config.args)
     parameters = trainable_parameters(model)
-    overhead = batch_overhead(model, context.compute.device)
+    batches = MicroBatches.of(model, config.per_device_train_batch_size, context.compute)
     total, size = rows_to_take(config, len(objective.lengths)), _step_size(config)
     steps = math.ceil(total / size)
     optimizer = make_optimizer(model, config)
@@ -91,10 +79,9 @@ def train(
     done, tokens, window = _resume(model, optimizer, scheduler, context)
     model.train()
     for step in range(done + 1, steps + 1):
-        torch.manual_seed(derived_seed(context.seed, "step", step))
         rows = order.rows((step - 1) * size, min(step * size, total))
         weight = objective.weight(rows)
-        measured = _accumulate(objective, rows, weight, config.per_device_train_batch_size, overhead)
+        measured = _accumulate(objective, rows, weight, batches, optimizer, derived_seed(context.seed, "step", step))
         for name, values in measured.items():
             window.setdefault(name, []).append(values)
         tokens += sum(objective.lengths[row] for row in rows)
@@ -159,25 +146,28 @@ def derived_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
-def batch_overhead(model: Any, device: str) -> int:
-    """What a micro-batch costs besides its tokens, in tokens."""
-    return CPU_OVERHEAD if device == "cpu" else LAUNCHES // sum(each.numel() for each in model.parameters())
-
-
-def micro_batches(lengths: Sequence[int], max_rows: int, overhead: int) -> list[list[int]]:
-    """The places of rows of these lengths, cut where computing them costs least (`batch_overhead`); at most `max_rows` each."""
-    return cheapest_batches(lengths, max_rows, MAX_TOKENS, overhead)
-
-
-def _accumulate(objective: Objective, rows: Sequence[int], weight: float, max_rows: int, overhead: int) -> Measured:
-    """Add the gradient of one step; what was measured, in the order of the micro-batches."""
+def _accumulate(
+    objective: Objective,
+    rows: Sequence[int],
+    weight: float,
+    batches: MicroBatches,
+    optimizer: torch.optim.Optimizer,
+    seed: int,
+) -> Measured:
+    """The gradient of one step; what was measured, in the order of the micro-batches."""
     parts: list[Measured] = []
-    lengths = [objective.lengths[row] for row in rows]
-    with autocast_cache():
-        for batch in micro_batches(lengths, max_rows, overhead):
-            losses, measured = objective.losses([rows[place] for place in batch])
-            (losses.sum() / weight).backward()
-            parts.append(measured)
+
+    def clear() -> None:
+        torch.manual_seed(seed)
+        optimizer.zero_grad(set_to_none=True)
+        parts.clear()
+
+    def add(places: list[int]) -> None:
+        losses, measured = objective.losses([rows[place] for place in places])
+        (losses.sum() / weight).backward()
+        parts.append(measured)
+
+    batches.accumulate([objective.lengths[row] for row in rows], clear, add)
     return {name: torch.cat([part[name].detach().cpu() for part in parts]) for name in parts[0]}
 
 

@@ -49,9 +49,9 @@ from harness.engine.lora import (
     trainable_parameters,
     trainable_state,
 )
+from harness.engine.micro_batches import MicroBatches
 from harness.engine.models import (
     autocast,
-    autocast_cache,
     keep_freed_memory,
     load_policy,
     save_model,
@@ -61,7 +61,7 @@ from harness.engine.models import (
 from harness.engine.objectives import KLController, entropies, k1, k3, policy_terms, value_terms
 from harness.engine.optimization import advance, make_optimizer, make_scheduler
 from harness.engine.rollouts import RewardScaling, Rollout, Targets, answer_mask, distinct_bigrams, repeated_answers
-from harness.engine.training import RowOrder, apply_arguments, batch_overhead, derived_seed, micro_batches
+from harness.engine.training import RowOrder, apply_arguments, derived_seed
 from harness.engine.trajectory import Trajectory
 
 from .ppo_rewards import JudgeReward, ModelReward
@@ -133,7 +133,7 @@ class PPOTraining:
         self.learned = [self.policy] if self.shared else [self.policy, self.critic]
         for model in self.learned:
             apply_arguments(model, config.args)
-        self.overhead = batch_overhead(self.policy, self.compute.device)
+        self.batches = MicroBatches.of(self.policy, config.per_device_train_batch_size, self.compute)
         # In fp32 the sampler's log-probabilities are those of the update's pass, to rounding. In bf16 they are not: a pass
         # with a cache rounds elsewhere, and the first ratio would be off by a per cent. A shared critic needs the pass anyway.
         self.sampler_knows = self.compute.precision == "fp32" and not self.shared
@@ -298,15 +298,19 @@ class PPOTraining:
         the minibatch was cut.
         """
         config, count = self.config, rollout.mask[rows].sum()
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(len(MEASURED), device=self.compute.device)
         sequences = [rollout.sequences[row] for row in rows.tolist()]
         lengths = [len(sequence.prompt_ids) + len(sequence.answer_ids) for sequence in sequences]
-        with autocast_cache():
-            for part in micro_batches(lengths, config.per_device_train_batch_size, self.overhead):
-                sums += self._micro_batch(rollout, targets, rows[part], count)
 
+        def clear() -> None:
+            for optimizer in self.optimizers:
+                optimizer.zero_grad(set_to_none=True)
+            sums.zero_()
+
+        def add(places: list[int]) -> None:
+            sums.add_(self._micro_batch(rollout, targets, rows[places], count))
+
+        self.batches.accumulate(lengths, clear, add)
         measured = dict(zip(MEASURED, (sums / count).tolist(), strict=True))
         if measured["ratio"] > MAX_RATIO:
             return None

@@ -34,7 +34,7 @@ threads: 1
 data:
   toy: {source: toy, pairs: 24, split: {train: 0.6, test: 0.4}}
 stages:
-  sft: {aligner: sft, init: base, data: toy.train, max_steps: 1, per_device_train_batch_size: 2}
+  sft: {aligner: sft, init: base, data: toy.train, max_steps: 1, per_device_train_batch_size: 4}
 evaluate:
   baseline: base
   candidates: [sft]
@@ -329,7 +329,7 @@ def test_a_run_that_ran_out_of_memory_says_so_and_has_it_in_the_lock(
 
     @functools.wraps(whole)
     def small_device(model: Any, *args: Any, **kwargs: Any) -> Any:
-        if not model.training and len(kwargs["input_ids"]) > 2:
+        if len(kwargs["input_ids"]) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return whole(model, *args, **kwargs)
 
@@ -341,7 +341,9 @@ def test_a_run_that_ran_out_of_memory_says_so_and_has_it_in_the_lock(
     lock = json.loads((out / "plan.lock.json").read_text())
     assert lock["token_budget"]["halvings"] > 0
     assert "out of memory with" in lock["token_budget"]["last"]
-    assert lock["token_budget"]["last"] in json.loads((out / "run.json").read_text())["warnings"]
+    warnings = json.loads((out / "run.json").read_text())["warnings"]
+    assert lock["token_budget"]["last"] in warnings
+    assert "the token budget falls from 4096 to" in warnings[0]  # of the gradient's four rows
     assert lock["token_budget"]["last"] in capsys.readouterr().err
     assert len((out / "samples" / "base" / "heldout.jsonl").read_text().splitlines()) == 3
 
@@ -356,14 +358,19 @@ def test_a_training_that_runs_out_of_memory_says_what_to_lower(
     def no_device(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(LlamaForCausalLM, "forward", no_device)
     (tmp_path / "plan.yaml").write_text(MEASURED)
     folders = ["--out", str(tmp_path / "run"), "--store", str(tmp_path / "store")]
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["run", str(tmp_path / "plan.yaml"), "--only", "sft", *folders])
-    assert ended.value.code == 1
-    said = capsys.readouterr().err
-    assert "sft: failed: stage 'sft': out of memory on cpu; lower per_device_train_batch_size" in said
+    for where, text in (
+        # A gradient is cut down to single rows first; the optimizer's state is not of any row.
+        ((LlamaForCausalLM, "forward"), "sft: failed: out of memory on cpu with a single row of "),
+        ((torch.optim.AdamW, "step"), "sft: failed: stage 'sft': out of memory on cpu; lower per_device_train_batch_size"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(*where, no_device)
+            with pytest.raises(SystemExit) as ended:
+                cli.main(["run", str(tmp_path / "plan.yaml"), "--only", "sft", *folders])
+        assert ended.value.code == 1
+        assert text in capsys.readouterr().err
 
 
 def test_a_warning_is_noted_and_told_once() -> None:

@@ -77,25 +77,20 @@ def test_answers_and_their_log_probabilities_are_the_processors(name: str, tempe
 
 
 def test_a_training_is_the_processors(tmp_path: Path) -> None:
-    losses = []
-    for compute in (CPU, GPU):
-        model, pairs = small.llama().to(compute.device), small.pairs(16)
-        layout = choose_layout(model, pair_logprobs, PAD, compute, 32)
-        reference = read_all(pair_logprobs, model, pairs, layout, PAD, compute)
+    there, here = (_losses(small.llama(), compute, tmp_path, rows=16, step=4) for compute in (CPU, GPU))
+    assert here == pytest.approx(there, rel=1e-3)
+    assert there[-1] < there[0]
 
-        def loss(logprobs: Any) -> torch.Tensor:
-            return preference_loss(logprobs, ["sigmoid"], [1.0], LossOptions())
 
-        objective = PairPreference(model, pairs, layout, PAD, compute, loss, 0.1, reference)
-        config = harness.TrainingConfig(
-            learning_rate=1e-3, per_device_train_batch_size=4, num_train_epochs=3, logging_steps=1
-        )
-        context = Recorder(tmp_path / compute.device)
-        context.compute = compute
-        train(model, objective, config, context)
-        losses.append([values["loss"] for values in context.logged.values()])
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
-    assert losses[0][-1] < losses[0][0]
+def test_a_training_that_runs_out_of_memory_goes_on_with_smaller_batches(
+    tmp_path: Path, room: Callable[[float], None]
+) -> None:
+    whole = _losses(_wide(), GPU, tmp_path / "whole", rows=256, step=128)
+    room(0.6)
+    compute = harness.Compute("cuda", "fp32", 1)
+    fewer = _losses(_wide(), compute, tmp_path / "fewer", rows=256, step=128)
+    assert compute.memory.halvings >= 1
+    assert fewer == pytest.approx(whole, rel=1e-3)
 
 
 def test_generation_that_runs_out_of_memory_goes_on_with_smaller_batches(room: Callable[[float], None]) -> None:
@@ -161,6 +156,25 @@ def test_a_run_that_runs_out_of_memory_says_so_and_has_it_in_the_lock(
     assert lock["token_budget"]["halvings"] >= 1
     assert lock["token_budget"]["last"] in capsys.readouterr().err
     assert len(Path("fewer", "samples", "base", "heldout.jsonl").read_text().splitlines()) == 100
+
+
+def _losses(model: Any, compute: harness.Compute, folder: Path, rows: int, step: int) -> list[float]:
+    """Of each step of three passes of DPO."""
+    model, pairs = model.to(compute.device), small.pairs(rows)
+    layout = choose_layout(model, pair_logprobs, PAD, compute, 32)
+    reference = read_all(pair_logprobs, model, pairs, layout, PAD, compute)
+
+    def loss(logprobs: Any) -> torch.Tensor:
+        return preference_loss(logprobs, ["sigmoid"], [1.0], LossOptions())
+
+    objective = PairPreference(model, pairs, layout, PAD, compute, loss, 0.1, reference)
+    config = harness.TrainingConfig(
+        learning_rate=1e-3, per_device_train_batch_size=step, num_train_epochs=3, logging_steps=1
+    )
+    context = Recorder(folder / compute.device)
+    context.compute = compute
+    train(model, objective, config, context)
+    return [values["loss"] for values in context.logged.values()]
 
 
 def _wide() -> Any:

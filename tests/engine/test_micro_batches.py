@@ -10,8 +10,9 @@ import pytest
 torch = pytest.importorskip("torch")
 from harness.components import Compute  # noqa: E402
 from harness.engine.batching import cheapest_batches  # noqa: E402
+from harness.engine.micro_batches import MicroBatches  # noqa: E402
 from harness.engine.models import autocast, autocast_cache  # noqa: E402
-from harness.engine.training import batch_overhead, micro_batches  # noqa: E402
+from harness.errors import StageError  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -86,9 +87,45 @@ def test_the_cache_ends_with_its_block():
 
 def test_a_gpu_is_started_seldom_for_a_small_model_and_spared_tokens_of_a_large_one():
     small, large = (torch.nn.Linear(2**14, rows, bias=False, device="meta") for rows in (2**13, 2**19))
-    assert [batch_overhead(each, "cpu") for each in (small, large)] == [64, 64]
+    assert [MicroBatches.of(each, 8, Compute("cpu", "fp32", 1)).overhead for each in (small, large)] == [64, 64]
     # 2^43 tokens × weights, of 2^27 (134 million) and 2^33 (8.6 billion) weights.
-    assert [batch_overhead(each, "cuda") for each in (small, large)] == [65536, 1024]
+    there = [MicroBatches.of(each, 8, Compute("cuda", "fp32", 1)) for each in (small, large)]
+    assert [each.overhead for each in there] == [65536, 1024]
     # Together 4 · 900 + 1024 = 4624; apart 900 + 3 · 210 + 2 · 1024 = 3578.
-    assert micro_batches([60, 900, 200, 210], 8, 65536) == [[1, 3, 2, 0]]
-    assert micro_batches([60, 900, 200, 210], 8, 1024) == [[1], [3, 2, 0]]
+    assert [each.cut([60, 900, 200, 210]) for each in there] == [[[1, 3, 2, 0]], [[1], [3, 2, 0]]]
+
+
+class Gradient:
+    """Adds up row numbers, on a device that has room for so many padded tokens at once."""
+
+    def __init__(self, lengths, room):
+        self.lengths, self.room, self.added, self.cleared = lengths, room, [], 0
+
+    def clear(self):
+        self.added.clear()
+        self.cleared += 1
+
+    def add(self, places):
+        self.added += places  # what a backward pass leaves behind before it runs out of memory
+        if len(places) * max(self.lengths[place] for place in places) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_a_gradient_begins_anew_in_smaller_pieces_when_memory_runs_out():
+    compute, told = Compute("cpu", "fp32", 1), []
+    compute.memory.on_halved = told.append
+    gradient = Gradient([30, 100, 100, 20], room=250)
+    batches = MicroBatches(8, 10_000, compute)
+    batches.accumulate(gradient.lengths, gradient.clear, gradient.add)
+    assert sorted(gradient.added) == [0, 1, 2, 3]
+    assert gradient.cleared == 2
+    # Four rows of 100 did not fit: 4096 is halved until it is below 400.
+    assert told == ["out of memory with 400 tokens in a batch: the token budget falls from 4096 to 256"]
+    assert batches.cut(gradient.lengths) == [[1, 2], [0, 3]]  # it has learned
+
+
+def test_a_row_that_does_not_fit_alone_ends_the_training():
+    gradient = Gradient([30, 100], room=50)
+    batches = MicroBatches(8, 0, Compute("cpu", "fp32", 1))
+    with pytest.raises(StageError, match="a single row of 100 tokens"):
+        batches.accumulate(gradient.lengths, gradient.clear, gradient.add)

@@ -14,7 +14,7 @@ import small  # noqa: E402
 from small import COMPUTE, PAD, Recorder  # noqa: E402
 
 import harness  # noqa: E402
-from harness.engine import training  # noqa: E402
+from harness.engine import micro_batches, training  # noqa: E402
 from harness.engine.checkpoints import load_checkpoint  # noqa: E402
 from harness.engine.learning import AnswerLikelihood, PairPreference, PairReward  # noqa: E402
 from harness.engine.pairs import PairLayout, pair_logprobs, read_all  # noqa: E402
@@ -71,7 +71,7 @@ def test_a_step_does_not_depend_on_how_it_is_cut(kind: str, tmp_path: Path, monk
     cuts = [(12, 1, 4096), (6, 2, 4096), (1, 12, 4096), (12, 1, 40), (4, 3, 25)]
     start, found = small.weights(OBJECTIVES[kind][0]()), []
     for number, (size, accumulated, tokens) in enumerate(cuts):
-        monkeypatch.setattr(training, "MAX_TOKENS", tokens)
+        monkeypatch.setattr(micro_batches, "MAX_TOKENS", tokens)
         cut = {"per_device_train_batch_size": size, "gradient_accumulation_steps": accumulated}
         after, context = train(kind, tmp_path / str(number), **PLAIN_SGD, **cut)
         found.append(({name: start[name] - after[name] for name in start}, context.logged[1]))
