@@ -93,6 +93,19 @@ def cuda_devices() -> int:
     return count.value if driver is not None and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
 
 
+def cuda_names() -> list[str]:
+    """The CUDA devices that the driver offers: name and memory of each."""
+    driver, found = _cuda_driver(), []
+    for number in range(cuda_devices()):
+        assert driver is not None, "it has devices"
+        device, memory, name = ctypes.c_int(), ctypes.c_size_t(), ctypes.create_string_buffer(256)
+        driver.cuDeviceGet(ctypes.byref(device), number)
+        driver.cuDeviceGetName(name, len(name), device)
+        driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
+        found.append(f"{name.value.decode(errors='replace')}, {memory.value / 2**30:.1f} GiB")
+    return found
+
+
 def _cuda_driver() -> ctypes.CDLL | None:
     """The driver's library, ready to be asked; None where there is none or it is hidden."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in {"", "-1"}:

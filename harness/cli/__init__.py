@@ -19,6 +19,7 @@ COMMANDS = {
     "analyze": "Win rates, differences and a ranking from judgements of elsewhere.",
     "ask": "Answer a prompt with every model of a run, side by side.",
     "check": "Validate a plan; print its stages and what is in the store.",
+    "doctor": "What this machine has, and what stands in a plan's way.",
     "init": "Write a plan to start from.",
     "plugins": "List the installed plugins and what they add.",
     "run": "Train, compare and report, as a plan says.",

@@ -33,6 +33,18 @@ class Driver:
         count._obj.value = self.devices
         return 0
 
+    def cuDeviceGet(self, device: Any, number: int) -> int:
+        device._obj.value = 40 + number
+        return 0
+
+    def cuDeviceGetName(self, name: Any, length: int, device: Any) -> int:
+        name.value = f"NVIDIA number {device.value}".encode()[:length]
+        return 0
+
+    def cuDeviceTotalMem_v2(self, memory: Any, device: Any) -> int:
+        memory._obj.value = device.value << 30
+        return 0
+
     def cuDeviceGetAttribute(self, value: Any, attribute: int, device: int) -> int:
         assert (attribute, device) == (75, 0)
         value._obj.value = self.major
@@ -104,3 +116,10 @@ def test_bf16_by_wish_is_warned_of_where_the_machine_hides_amx(machine: Any) -> 
         "precision: bf16: this processor hides its AMX, and multiplies bf16 matrices without it at about half"
     )
     assert text.endswith("leave `precision` out, or set it to fp32")
+
+
+def test_gpus_have_names_and_memory(machine: Any) -> None:
+    machine(ZEN_4, devices=2, major=9)
+    assert compute.cuda_names() == ["NVIDIA number 40, 40.0 GiB", "NVIDIA number 41, 41.0 GiB"]
+    machine(ZEN_4)
+    assert compute.cuda_names() == []
