@@ -59,7 +59,7 @@ def bf16_drawback(device: str) -> str | None:
     """Why bf16 matrix products take longer than fp32 ones on a device; None where they do not.
 
     Of a processor's instructions for them AMX and those of AMD and Arm are faster than fp32. AVX512-BF16 of Intel's since
-    Sapphire Rapids, which have AVX512-FP16, is not; it is what is left where a virtual machine hides AMX.
+    Sapphire Rapids, which have AVX512-FP16, is not (docs/performance.md); it is what is left where a virtual machine hides AMX.
     """
     imitates = (
         "has no bf16 matrix products and imitates them, which takes longer than fp32, hundreds of times as long on some"
