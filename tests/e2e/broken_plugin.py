@@ -94,6 +94,28 @@ class WrongEntropyPPO(PPO):
         super().run(config.model_copy(update={"entropy_coef": -config.entropy_coef}), inputs, context)
 
 
+class LeapingPPO(PPO):
+    """PPO whose learning rate is 0.3 from its ninth iteration on, as by a schedule with a mistake in it."""
+
+    name = "ppo-leaping"
+
+    def run(self, config: Any, inputs: Mapping[str, Any], context: harness.StageContext) -> None:
+        """Train in small steps first, and then in huge ones."""
+        from harness_plugins.aligners import ppo_training
+
+        def leap(advance: Any) -> Any:
+            def and_leap(scheduler: Any, measured: float) -> None:
+                advance(scheduler, measured)
+                if scheduler.last_epoch >= 8:
+                    for group in scheduler.optimizer.param_groups:
+                        group["lr"] = 0.3
+
+            return and_leap
+
+        with _replaced(ppo_training, "advance", leap):
+            super().run(config, inputs, context)
+
+
 @contextmanager
 def _replaced(module: Any, name: str, wrap: Callable[[Any], Any]) -> Iterator[None]:
     """A function of a module, wrapped while this is open."""
@@ -124,7 +146,7 @@ class Brevity(harness.ScoringJudge):
 
 @harness.hookimpl
 def harness_aligners() -> list[type[harness.Aligner]]:
-    return [LostHeadReward, WrongSignDPO, StaleSamplerPPO, RawAdvantagePPO, WrongEntropyPPO]
+    return [LostHeadReward, WrongSignDPO, StaleSamplerPPO, RawAdvantagePPO, WrongEntropyPPO, LeapingPPO]
 
 
 @harness.hookimpl

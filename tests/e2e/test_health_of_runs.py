@@ -57,6 +57,7 @@ stages:
             missing_eos_penalty: 1000}}
   entropy: {{aligner: ppo-wrong-entropy, init: sft, reward: reward, data: toy.train, learning_rate: 1.0e-2, {ROLLOUTS},
             entropy_coef: 10}}
+  leap:    {{aligner: ppo-leaping, init: sft, reward: reward, data: toy.train, learning_rate: 3.0e-4, {ROLLOUTS}}}
 evaluate:
   baseline: sft
   candidates: [dpo]
@@ -231,8 +232,11 @@ def test_ppo_with_the_wrong_sign_of_the_entropy_bonus_collapses(home: Home) -> N
 
 
 def test_ppo_at_a_learning_rate_that_grows_without_bounds(home: Home) -> None:
-    found = home.verdicts("ppo", "learning_rate=0.04", "warmup_steps=14")
-    assert {"exploding-kl", "kl"} <= set(found)
+    assert "kl" in home.verdicts("ppo", "learning_rate=0.04", "warmup_steps=14")
+
+
+def test_ppo_whose_learning_rate_leaps(home: Home) -> None:
+    assert home.verdicts("leap")["exploding-kl"].value > 5
 
 
 def test_ppo_whose_advantages_are_not_whitened(home: Home) -> None:
