@@ -28,7 +28,7 @@ def peak_bytes(device: str) -> int:
     import torch
 
     if device == "cuda":
-        return torch.cuda.max_memory_allocated()
+        return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -38,4 +38,4 @@ def device_name(device: str) -> str:
 
     from harness.compute import host
 
-    return torch.cuda.get_device_name() if device == "cuda" else str(host()["cpu"])
+    return str(torch.cuda.get_device_name() if device == "cuda" else host()["cpu"])
