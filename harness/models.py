@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ from .context import TRAIN_LOG, read_train_log
 from .errors import UsageError
 from .judges import Scorer
 from .keys import digest, library_versions
-from .plan import Graph, StageNode, package_file
+from .package_files import PACKAGE, package_file
+from .plan import Graph, StageNode
 from .plugins import source_hash
 from .records import write_text
 from .store import Workspace
@@ -55,7 +55,7 @@ def build_base_model(graph: Graph, texts: Callable[[], Sequence[str]], work: Wor
 
 def _folder(base: str, plan_folder: Path) -> Path | None:
     """The local folder or file that a base names, relative to the plan; None for a Hub id or a package."""
-    if base.startswith("package://"):
+    if base.startswith(PACKAGE):
         return None
     path = plan_folder / Path(base).expanduser()
     if path.exists():
@@ -67,8 +67,8 @@ def _folder(base: str, plan_folder: Path) -> Path | None:
 
 def _files(base: str, plan_folder: Path) -> list[list[Any]] | None:
     """What tells whether the local files of a base have changed."""
-    if base.startswith("package://"):
-        package = base.removeprefix("package://").partition("/")[0]
+    if base.startswith(PACKAGE):
+        package = base.removeprefix(PACKAGE).partition("/")[0]
         for name in importlib.metadata.packages_distributions().get(package, [package]):
             try:
                 return [[name, importlib.metadata.version(name)]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import warnings
 from collections.abc import Iterable, Mapping
@@ -28,6 +27,7 @@ from transformers.utils import find_adapter_config_file
 
 from ..components import Compute, TinyBase
 from ..errors import UsageError
+from ..package_files import PACKAGE, package_file
 from .chat import end_of_turn
 from .models import UNREADABLE, brings_code, first_line, quiet, save_model, tokenizer_of, use_threads, with_all_weights
 
@@ -159,14 +159,11 @@ def _merged(source: str, options: Mapping[str, Any], trust: Mapping[str, Any]) -
 
 def _locate(spec: str) -> tuple[str, dict[str, Any]]:
     """Where transformers finds a base, and the options that it needs to open it: of a Hub id one commit, for all its files."""
-    if spec.startswith("package://"):
-        package, _, inside = spec.removeprefix("package://").partition("/")
-        found = importlib.util.find_spec(package)
-        if found is None or not found.submodule_search_locations:
-            raise UsageError(f"base {spec}: there is no package {package}; install it, or give a Hub id or a folder")
-        path = Path(found.submodule_search_locations[0]) / inside
-        if not path.is_file():
-            raise UsageError(f"base {spec}: the package {package} has no file {inside}")
+    if spec.startswith(PACKAGE):
+        try:
+            path = package_file(spec)
+        except ValueError as error:
+            raise UsageError(f"base {spec}: {error}") from error
     else:
         path = Path(spec).expanduser()
     if path.suffix == ".gguf":

@@ -1,6 +1,5 @@
 """The plan: text → values with lines (`document`) → typed and resolved (`check`)."""
 
-from .base import package_file
 from .check import check
 from .document import Document, parse_document, read_document
 from .evaluation import row_problem
@@ -21,7 +20,6 @@ __all__ = [
     "check",
     "held_out",
     "matching",
-    "package_file",
     "parse_document",
     "read_document",
     "row_problem",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 
-PACKAGE = "package://"
+from ..package_files import PACKAGE, package_file
+
 HUB_ID = r"[\w.-]+(/[\w.-]+)?(@.+)?"
 PICKLED = ("*.bin", "*.pt", "*.pth")
 TOKENIZER = ("*token*", "*vocab*", "*.model", "*.tiktoken", "merges.txt")
@@ -36,23 +36,6 @@ def base_problem(base: str, folder: Path, trust_remote_code: bool) -> str | None
         return _folder_problem(path, trust_remote_code)
     except (OSError, RuntimeError, ValueError) as error:
         return f"cannot be read: {getattr(error, 'strerror', None) or error}"
-
-
-def package_file(base: str) -> Path:
-    """The file inside an installed package that `package://PACKAGE/path` names. Raises ValueError with what is wrong with it."""
-    package, _, inside = base.removeprefix(PACKAGE).partition("/")
-    if not package or not inside:
-        raise ValueError(f"names no file in a package; write {PACKAGE}PACKAGE/file.gguf")
-    try:
-        found = importlib.util.find_spec(package)
-    except (ImportError, ValueError):
-        found = None
-    if found is None or not found.submodule_search_locations:
-        raise ValueError(f"there is no package {package}; install it, or give a Hub id or a folder")
-    file = Path(next(iter(found.submodule_search_locations))) / inside
-    if not file.is_file():
-        raise ValueError(f"the package {package} has no file {inside}; give one that it has")
-    return file
 
 
 def _folder_problem(path: Path, trust_remote_code: bool) -> str | None:
