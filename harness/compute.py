@@ -14,6 +14,7 @@ from typing import Any, Literal
 from .components import Compute
 from .errors import UsageError
 from .plan import Plan
+from .progress import in_bytes
 
 CPU_INFO = Path("/proc/cpuinfo")
 CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75
@@ -30,8 +31,8 @@ def choose_compute(
 ) -> Compute:
     """Device `auto` is CUDA where torch and the driver have it, else the processor; threads are all its cores.
 
-    Precision `auto` is bf16 by autocast where the device multiplies bf16 matrices faster than fp32 ones, else fp32. Raises UsageError for a
-    device that is not there.
+    Precision `auto` is bf16 by autocast where the device multiplies bf16 matrices faster than fp32 ones, else fp32. Raises
+    UsageError for a device that is not there.
     """
     cuda = cuda_devices() > 0 and not torch_is_cpu_build()
     if device == "auto":
@@ -46,8 +47,7 @@ def choose_compute(
 def compute_warnings(compute: Compute) -> Iterator[str]:
     """What a plan asks of its device that would take far longer than it must."""
     if compute.precision == "bf16" and (drawback := bf16_drawback(compute.device)):
-        device = "processor" if compute.device == "cpu" else "GPU"
-        yield f"precision: bf16: this {device} {drawback}; leave `precision` out, or set it to fp32"
+        yield f"precision: bf16: {drawback}; leave `precision` out, or set it to fp32"
 
 
 def usable_cores() -> int:
@@ -65,15 +65,15 @@ def bf16_drawback(device: str) -> str | None:
         "has no bf16 matrix products and imitates them, which takes longer than fp32, hundreds of times as long on some"
     )
     if device == "cuda":
-        return None if cuda_has_bf16() else imitates
+        return None if cuda_has_bf16() else f"this GPU {imitates}"
     text = _cpu_info()
     flags = {flag for field in ("flags", "Features") for flag in text.partition(field)[2].partition("\n")[0].split()}
     if flags & {"amx_bf16", "bf16"}:
         return None
     if "avx512_bf16" not in flags:
-        return imitates
+        return f"this processor {imitates}"
     if "GenuineIntel" in text and "avx512_fp16" in flags:
-        return "hides its AMX, and multiplies bf16 matrices without it at about half the speed of fp32 ones"
+        return "this processor hides its AMX, and multiplies bf16 matrices without it at about half the speed of fp32 ones"
     return None
 
 
@@ -95,14 +95,16 @@ def cuda_devices() -> int:
 
 def cuda_names() -> list[str]:
     """The CUDA devices that the driver offers: name and memory of each."""
-    driver, found = _cuda_driver(), []
+    driver = _cuda_driver()
+    if driver is None:
+        return []
+    found = []
     for number in range(cuda_devices()):
-        assert driver is not None, "it has devices"
         device, memory, name = ctypes.c_int(), ctypes.c_size_t(), ctypes.create_string_buffer(256)
         driver.cuDeviceGet(ctypes.byref(device), number)
         driver.cuDeviceGetName(name, len(name), device)
         driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
-        found.append(f"{name.value.decode(errors='replace')}, {memory.value / 2**30:.1f} GiB")
+        found.append(f"{name.value.decode(errors='replace')}, {in_bytes(memory.value)} of memory")
     return found
 
 

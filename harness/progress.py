@@ -79,3 +79,12 @@ def duration(seconds: float) -> str:
 def counted(n: int, noun: str) -> str:
     """A number of things, in words: 1 stage, 2 stages."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def in_bytes(count: float) -> str:
+    """A size as a person reads it, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

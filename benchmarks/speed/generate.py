@@ -144,8 +144,7 @@ def run_rounds(task: str, model: Path, options: argparse.Namespace) -> list[dict
     for turn in range(options.rounds):
         for name, about in taking_part.items():
             job = {"task": task, "name": name, **about, "model": str(model)}
-            job |= {"threads": options.threads, "device": options.device}
-            job |= {"max_new_tokens": options.max_new_tokens}
+            job |= {"threads": options.threads, "device": options.device, "max_new_tokens": options.max_new_tokens}
             command = [sys.executable, "-m", "harness_benchmarks.speed.generate", "--worker", json.dumps(job)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             results.append({**job, **json.loads(done.stdout.splitlines()[-1])})

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import HarnessError, PlanError
-from ..progress import counted
+from ..package_files import PACKAGE
+from ..progress import counted, in_bytes
 from .models import store_option
 from .plans import load_plan, packaged_plans
 
@@ -32,22 +33,23 @@ def command(session: Session, store: Path) -> int:
     """
     import psutil
 
-    from ..compute import choose_compute, cuda_names, host, torch_is_cpu_build
+    from ..compute import bf16_drawback, choose_compute, cuda_names, host, torch_is_cpu_build
 
     about, compute, memory = host(), choose_compute(), psutil.virtual_memory()
     _line("machine", f"{about['platform']}, Python {about['python']}, harness {importlib.metadata.version(DISTRIBUTION)}")
     _line("processor", f"{about['cpu']}, {counted(about['cores'], 'core')}")
-    _line("memory", f"{_gib(memory.available)} of {_gib(memory.total)} free")
+    _line("memory", f"{in_bytes(memory.available)} of {in_bytes(memory.total)} free")
     gpus = cuda_names()
     for gpu in gpus or ("none that the driver knows",):
         _line("GPU", gpu)
     if gpus and torch_is_cpu_build():
         _line("", "not used: this torch was built without CUDA; install one that has it")
-    _line("precision", _precision(compute.device))
+    drawback = bf16_drawback(compute.device)
+    _line("precision", f"fp32: {drawback}" if drawback else "bf16 by autocast, which is faster here than fp32")
     problems = list(library_problems(DISTRIBUTION))
     for text in problems or ("all of the versions that they should be",):
         _line("libraries", text)
-    _line("disk", f"{_gib(shutil.disk_usage(_existing(store)).free)} free for the store, {store}")
+    _line("disk", f"{in_bytes(shutil.disk_usage(_existing(store)).free)} free for the store, {store}")
     for name in sorted(packaged_plans()):
         _line(f"plan {name}", _plan_state(session, name))
     return 1 if problems else 0
@@ -70,32 +72,24 @@ def library_problems(distribution: str) -> Iterator[str]:
             yield f"{required.name} is {found}, and {required.specifier} is asked for"
 
 
-def _precision(device: str) -> str:
-    from ..compute import bf16_drawback
-
-    drawback = bf16_drawback(device)
-    name = "processor" if device == "cpu" else "GPU"
-    return f"fp32: this {name} {drawback}" if drawback else f"bf16 by autocast, which is faster than fp32 on this {name}"
-
-
 def _plan_state(session: Session, name: str) -> str:
+    """What is wrong with a packaged plan here, or what it takes from the Hub, as far as names tell."""
     try:
         graph = load_plan(session, name, ())
     except PlanError as error:
         return "; ".join(each.text for each in error.problems)
     except HarnessError as error:
         return str(error)
-    away = [str(graph.plan.base)] if isinstance(graph.plan.base, str) and "://" not in graph.plan.base else []
-    return f"ready, if {' and '.join(away)} can be had from the Hub" if away else "ready"
+    base = graph.plan.base
+    named = [base] if isinstance(base, str) and not base.startswith(PACKAGE) else []
+    named += [path for node in graph.data.values() if isinstance(path := getattr(node.config, "path", None), str)]
+    away = [each for each in named if not Path(each).exists()]
+    return f"ready, if the Hub gives {' and '.join(away)}" if away else "ready"
 
 
 def _existing(path: Path) -> Path:
     """The path, or the nearest folder above it that is there."""
     return next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
-
-
-def _gib(count: float) -> str:
-    return f"{count / 2**30:.1f} GiB"
 
 
 def _line(name: str, text: str) -> None:

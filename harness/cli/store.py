@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from ..progress import counted
+from ..progress import counted, in_bytes
 from ..rundir import RUNS
 from .models import store_option
 
@@ -113,7 +113,7 @@ def _table(items: Iterable[Item]) -> None:
         others = f" and {len(item.uses) - 1} more" if len(item.uses) > 1 else ""
         written = f"{datetime.fromtimestamp(item.changed):%Y-%m-%d %H:%M}"
         used = f"{item.uses[0]}{others}" if item.uses else "-"
-        rows.append((item.key[:12], _bytes(item.bytes), written, item.what, used))
+        rows.append((item.key[:12], in_bytes(item.bytes), written, item.what, used))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)]
@@ -122,13 +122,4 @@ def _table(items: Iterable[Item]) -> None:
 
 
 def _sum(items: Sequence[Item]) -> str:
-    return f"{counted(len(items), 'item')}, {_bytes(sum(item.bytes for item in items))}"
-
-
-def _bytes(count: float) -> str:
-    """A size as a person reads it, in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
+    return f"{counted(len(items), 'item')}, {in_bytes(sum(item.bytes for item in items))}"

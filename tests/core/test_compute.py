@@ -42,7 +42,7 @@ class Driver:
         return 0
 
     def cuDeviceTotalMem_v2(self, memory: Any, device: Any) -> int:
-        memory._obj.value = device.value << 30
+        memory._obj.value = device.value * 10**9
         return 0
 
     def cuDeviceGetAttribute(self, value: Any, attribute: int, device: int) -> int:
@@ -120,6 +120,6 @@ def test_bf16_by_wish_is_warned_of_where_the_machine_hides_amx(machine: Any) -> 
 
 def test_gpus_have_names_and_memory(machine: Any) -> None:
     machine(ZEN_4, devices=2, major=9)
-    assert compute.cuda_names() == ["NVIDIA number 40, 40.0 GiB", "NVIDIA number 41, 41.0 GiB"]
+    assert compute.cuda_names() == ["NVIDIA number 40, 40 GB of memory", "NVIDIA number 41, 41 GB of memory"]
     machine(ZEN_4)
     assert compute.cuda_names() == []
