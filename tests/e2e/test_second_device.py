@@ -73,6 +73,7 @@ def test_a_plan_runs_on_another_device(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("plan.yaml").write_text(PLAN)
+    monkeypatch.setattr("harness.engine.inference.take_peak_bytes", lambda: 321)
     with pretended_gpu() as operations:
         for arguments in (
             ["run", "plan.yaml", "--out", "run"],
@@ -88,6 +89,7 @@ def test_a_plan_runs_on_another_device(
     run = RunFolder(Path("run")).run()
     assert run["device"] == "cuda"
     assert {stage["status"] for stage in run["stages"].values()} == {"done"}
+    assert {stage["peak_device_memory_bytes"] for stage in run["stages"].values()} == {321}
     # Models are made, opened and saved on the processor, which draws and sorts, too.
     assert operations["cuda"] > 3 * operations["cpu"]
 

@@ -7,8 +7,8 @@ import pytest
 torch = pytest.importorskip("torch")
 from harness.components import Compute  # noqa: E402
 from harness.engine.batching import length_batches  # noqa: E402
-from harness.engine.generate import generate  # noqa: E402
-from harness.engine.inference import cast_once, run_batches  # noqa: E402
+from harness.engine.generate import decode_tokens, generate  # noqa: E402
+from harness.engine.inference import cast_once, pass_tokens, run_batches  # noqa: E402
 from harness.errors import StageError  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -111,3 +111,10 @@ def test_weights_are_cast_once(trained):
         layer.weight.data.sub_(100)
     assert first.dtype == torch.bfloat16
     assert layer.weight.requires_grad == trained
+
+
+def test_a_gpu_is_given_more_at_once():
+    """Rows that are decoded together, and padded tokens of a pass without a cache: twice or more is no sooner on a CPU."""
+    cpu, gpu = Compute("cpu", "fp32", 1), Compute("cuda", "fp32", 1)
+    assert (decode_tokens(cpu), decode_tokens(gpu)) == (16384, 65536)
+    assert (pass_tokens(cpu), pass_tokens(gpu)) == (1024, 16384)

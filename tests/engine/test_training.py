@@ -84,6 +84,32 @@ def test_a_step_does_not_depend_on_how_it_is_cut(kind: str, tmp_path: Path, monk
         assert max(float((gradient[name] - other[name]).abs().max()) for name in gradient) < 1e-5
 
 
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_a_step_that_runs_out_of_memory_is_the_same(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its second micro-batch, when the gradient of the first has been added and its measures noted."""
+    monkeypatch.setattr(micro_batches, "MAX_TOKENS", 60)
+    whole, told = train(kind, tmp_path / "whole", **PLAIN_SGD, per_device_train_batch_size=ROWS)
+    make_model, make_objective = OBJECTIVES[kind]
+    model, context = make_model(), Recorder(tmp_path / "short")
+    context.compute = harness.Compute("cpu", "fp32", 1)
+    objective = make_objective(model)
+    losses, asked = objective.losses, list[int]()
+
+    def short_of_memory(rows: Any) -> Any:
+        asked.append(len(rows))
+        if len(asked) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return losses(rows)
+
+    monkeypatch.setattr(objective, "losses", short_of_memory)
+    training.train(model, objective, options(**PLAIN_SGD, per_device_train_batch_size=ROWS), context)
+    assert context.compute.memory.halvings >= 1
+    assert sum(asked[2:]) == ROWS
+    assert context.logged[1] == pytest.approx(told.logged[1], rel=1e-5, abs=1e-5)
+    after = small.weights(model)
+    assert max(float((after[name] - whole[name]).abs().max()) for name in whole) < 1e-5
+
+
 def test_the_loss_of_sft_is_a_mean_over_the_answer_tokens_of_the_step(tmp_path: Path) -> None:
     """Not a mean of the means of micro-batches, in which a short answer's tokens would count for more."""
     model, rows = small.llama(), small.conversations(ROWS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,6 +79,30 @@ def test_the_gradient_does_not_depend_on_micro_batches(inputs, tmp_path):
     for other in gradients[1:]:
         assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(gradients[0], other, strict=True))
     assert max(gradient.abs().max() for gradient in gradients[0]) > 1e-3
+
+
+def test_a_minibatch_that_runs_out_of_memory_is_the_same(inputs, tmp_path, monkeypatch):
+    """In its second micro-batch, when gradient and measures of the first have been added."""
+    found = []
+    for calls_that_fit in (math.inf, 1):
+        loop = training(inputs, tmp_path, per_device_train_batch_size=3)
+        loop.batches = replace(loop.batches, compute=harness.Compute("cpu", "fp32", 1))
+        rollout, _ = loop.sample(1)
+        add, asked = loop._micro_batch, []
+
+        def short_of_memory(*arguments, add=add, asked=asked, fit=calls_that_fit):
+            asked.append(len(arguments[2]))
+            if len(asked) == fit + 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return add(*arguments)
+
+        monkeypatch.setattr(loop, "_micro_batch", short_of_memory)
+        measured = loop._minibatch(1, rollout, loop.estimate(rollout)[0], torch.arange(8))
+        found.append((measured, [each.grad for model in (loop.policy, loop.critic) for each in model.parameters()]))
+    assert loop.batches.compute.memory.halvings >= 1
+    (whole, expected), (again, gradients) = found
+    assert again == pytest.approx(whole, rel=1e-4, abs=1e-6)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(expected, gradients, strict=True))
 
 
 def test_gradients_are_clipped_and_logged_before(inputs, tmp_path):
