@@ -26,8 +26,9 @@ from transformers import (
 from transformers.utils import find_adapter_config_file
 
 from ..components import Compute, TinyBase
-from ..errors import UsageError
+from ..errors import StageError, UsageError
 from ..package_files import PACKAGE, package_file
+from .cache import cache_name
 from .chat import end_of_turn
 from .models import UNREADABLE, brings_code, first_line, quiet, save_model, tokenizer_of, use_threads, with_all_weights
 
@@ -66,6 +67,10 @@ def build_base(
     else:
         commit = None
         model, tokenizer = _tiny(TinyBase.model_validate(dict(spec)), texts, seed)
+    try:
+        cache_name(model)
+    except StageError as error:
+        raise UsageError(f"base {spec}: {error}") from error
     if tokenizer.eos_token_id is None:
         raise UsageError(f"base {spec}: its tokenizer has no EOS token, so no answer could end; set eos_token")
     _ensure_pad(model, tokenizer)

@@ -130,11 +130,13 @@ def _zeros(used: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
 def cache_name(model: Any) -> str:
     """The argument by which a model takes its cache. Raises StageError for one that takes none: it could not be sampled from.
 
-    An unknown argument is swallowed by most models, and each step would then see a single token.
+    An unknown argument is swallowed by most models, and each step would then see a single token. Some, such as MiniMax, take
+    a cache of their own kind alone.
     """
     known = inspect.signature(type(model).forward).parameters
+    takes_ours = getattr(model, "_supports_default_dynamic_cache", lambda: True)()
     for name in (ATTENTION_CACHE, STATE_CACHE):
-        if name in known:
+        if name in known and takes_ours:
             return name
     raise StageError(
         f"{type(model).__name__} takes no cache of keys and values, or of states, that this engine knows, so it cannot be sampled "

@@ -14,6 +14,7 @@ from transformers import (  # noqa: E402
     LlamaConfig,
     Mamba2Config,
     MambaConfig,
+    MiniMaxConfig,
     MistralConfig,
     OpenAIGPTConfig,
     Qwen2Config,
@@ -157,7 +158,15 @@ def test_a_model_of_states_alone_answers_as_alone_and_as_a_whole_pass(config, co
         assert answer.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def test_a_model_without_a_cache_is_refused(compute):
-    model = AutoModelForCausalLM.from_config(OpenAIGPTConfig(vocab_size=120, n_embd=32, n_layer=1, n_head=2)).eval()
-    with pytest.raises(StageError, match=r"^OpenAIGPTLMHeadModel takes no cache .* take a base of another architecture$"):
+@pytest.mark.parametrize(
+    "config",
+    [
+        OpenAIGPTConfig(vocab_size=120, n_embd=32, n_layer=1, n_head=2),
+        MiniMaxConfig(**SIZES, num_key_value_heads=2, head_dim=8, num_local_experts=2),
+    ],
+    ids=["no-cache", "a-cache-of-its-own"],
+)
+def test_a_model_that_takes_no_cache_of_ours_is_refused(config, compute):
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with pytest.raises(StageError, match=r"^\w+ takes no cache .* take a base of another architecture$"):
         generate(model, PROMPTS, [0] * 5, compute, max_new_tokens=4, stop={1}, pad_id=0)

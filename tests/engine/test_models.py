@@ -13,6 +13,8 @@ from transformers import (  # noqa: E402
     Gemma3Config,
     Gemma3ForConditionalGeneration,
     Gemma3TextConfig,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
     OPTConfig,
     OPTForCausalLM,
     PhiConfig,
@@ -193,6 +195,15 @@ def test_code_that_a_model_brings_is_not_run_without_trust(base, compute, tmp_pa
         with pytest.raises(UsageError, match=r"brings code of its own; read it, and .*trust_remote_code") as caught:
             attempt()
         assert "\n" not in str(caught.value)
+
+
+def test_a_base_that_could_not_be_sampled_from_is_refused_before_anything_trains(base, compute, tmp_path):
+    folder = tmp_path / "m"
+    model = OpenAIGPTLMHeadModel(OpenAIGPTConfig(vocab_size=400, n_embd=32, n_layer=1, n_head=2))
+    save_model(model, load_tokenizer(base), folder)
+    with pytest.raises(UsageError, match=r"^base .*m: OpenAIGPTLMHeadModel takes no cache .* take a base of another"):
+        build_base(str(folder), [], tmp_path / "out", compute, seed=0)
+    assert not (tmp_path / "out").exists()
 
 
 def test_downloads_may_be_shown_while_a_base_is_opened_and_loading_is_not(base, compute, tmp_path, monkeypatch, capfd):
