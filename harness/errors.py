@@ -74,6 +74,11 @@ class Interrupted(HarnessError):
     status = 130
 
 
+def in_words(error: Exception) -> str:
+    """An error in one line: of a bug, its kind as well."""
+    return str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}".strip()
+
+
 def out_of_space(error: BaseException | None) -> bool:
     """Whether an error, or one that it followed on, is that of a full disk: libraries wrap it in their own, or only quote it."""
     while error is not None:

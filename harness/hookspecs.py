@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from .metrics import Metric
     from .plan import Plan
     from .rundir import RunFolder
-    from .runner import StageJob
     from .session import Session
+    from .stages import StageJob
 
 hookspec = pluggy.HookspecMarker("harness")
 

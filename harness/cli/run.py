@@ -46,7 +46,8 @@ def command(
 
     Finished steps are kept in the store: run the same command again, and it goes on where it stopped.
     """
-    from ..runner import InProcess, Run
+    from ..runner import Run
+    from ..stages import InProcess
     from ..store import Store
 
     graph = load_plan(session, plan, settings)

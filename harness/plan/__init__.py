@@ -3,7 +3,7 @@
 from .check import check
 from .document import Document, parse_document, read_document
 from .evaluation import row_problem
-from .gates import matching
+from .gates import interval_text, matching
 from .graph import BASE, ESTIMATES, Graph, JudgeNode, MetricNode, StageNode, held_out
 from .model import Gate, Plan
 
@@ -19,6 +19,7 @@ __all__ = [
     "StageNode",
     "check",
     "held_out",
+    "interval_text",
     "matching",
     "parse_document",
     "read_document",

@@ -172,6 +172,12 @@ def matching(gate: Gate, estimates: Sequence[E], baseline: str | None) -> list[E
     return found
 
 
+def interval_text(estimate: Estimate) -> str:
+    """A value with its interval, as a gate compares them."""
+    interval = f"{100 * estimate.level:g}% interval {estimate.low:.3g} to {estimate.high:.3g}"
+    return f"{estimate.value:.3g}, {interval}, n = {estimate.n}"
+
+
 def check_gate(gate: Gate, expected: Sequence[Expected], baseline: str | None, path: Where, problems: Problems) -> None:
     """Note a gate that matches no estimate, or more than one, or whose bound lies where no value can be."""
     found = matching(gate, expected, baseline)

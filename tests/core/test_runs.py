@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from harness import cli
 from harness.runlog import LOCK, RunLog
-from harness.runner import Run
+from harness.stages import Stages
 
 PLAN = """\
 name: unread
@@ -165,7 +165,7 @@ def test_a_bug_keeps_its_traceback_and_the_run_is_finished(monkeypatch: pytest.M
     def bug(*_: Any) -> None:
         raise ValueError("a bug")
 
-    monkeypatch.setattr("harness.runner.write_model_card", bug)
+    monkeypatch.setattr("harness.stages.write_model_card", bug)
     (tmp_path / "plan.yaml").write_text(MEASURED)
     out = tmp_path / "run"
     with pytest.raises(ValueError, match="a bug"):
@@ -181,7 +181,7 @@ def test_a_bug_keeps_its_traceback_and_the_run_is_finished(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("step", "says", "ends"),
     [
-        ("harness.runner.write_model_card", "sft: failed: no space left for {store}; free some", "failed"),
+        ("harness.stages.write_model_card", "sft: failed: no space left for {store}; free some", "failed"),
         ("harness.runner.Run._gates", "no space left for {run}; free some, run the same command again", "failed"),
         ("harness.runlog.RunLog._save", "no space left for {run}; free some, run the same command again", "running"),
     ],
@@ -312,7 +312,7 @@ def test_a_damaged_model_is_named_and_not_the_bug_that_it_looks_like(
     def cannot_open(*_: Any) -> None:
         raise RuntimeError("header too large")
 
-    monkeypatch.setattr("harness.runner.Run._train", cannot_open)
+    monkeypatch.setattr("harness.stages.Stages._train", cannot_open)
     assert rerun(measured, tmp_path, "--set", "stages.sft.learning_rate=0.001", "--only", "sft") == 1
     said = capsys.readouterr().err
     assert f"sft: failed: {model}: is not as it was written; the store is damaged there, --fresh computes it again" in said
@@ -366,7 +366,7 @@ def test_a_training_that_runs_out_of_memory_says_what_to_lower(
         ((torch.optim.AdamW, "step"), "sft: failed: stage 'sft': out of memory on cpu; lower per_device_train_batch_size"),
     ):
         with monkeypatch.context() as patched:
-            patched.setattr(*where, no_device)
+            patched.setattr(*where, functools.wraps(getattr(*where))(no_device))
             with pytest.raises(SystemExit) as ended:
                 cli.main(["run", str(tmp_path / "plan.yaml"), "--only", "sft", *folders])
         assert ended.value.code == 1
@@ -393,7 +393,7 @@ def test_a_base_that_was_given_a_template_is_told_unless_it_is_the_harnesss_own(
         warn=warnings.append,
         artifacts={},
     )
-    monkeypatch.setattr("harness.runner.base_identity", lambda *_: {})
-    Run._base(run)  # type: ignore[arg-type]
+    monkeypatch.setattr("harness.stages.base_identity", lambda *_: {})
+    Stages(run)._base()  # type: ignore[arg-type]
     assert [text.partition(":")[0] for text in warnings] == (["base models/mine"] if told else [])
     assert run.artifacts["base"].key == "k"
