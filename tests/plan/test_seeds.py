@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import PlanError
 from harness.plan import Graph
-from harness.runner import Run
+from harness.stages import Stages
 
 SEEDS = ("base: {type: tiny}\n", "base: {type: tiny}\nseeds: [4, 7]\n")
 
@@ -102,4 +102,4 @@ def test_a_name_that_a_copy_would_take_is_a_problem(resolve: Callable[..., Graph
 )
 def test_only_a_stage_is_that_stage_with_every_seed(resolve: Callable[..., Graph], only: str, wanted: list[str]) -> None:
     run = SimpleNamespace(graph=resolve(SEEDS), only=frozenset([only]))
-    assert sorted(Run._wanted(run)) == sorted(wanted)  # type: ignore[arg-type]
+    assert sorted(Stages(run)._wanted()) == sorted(wanted)  # type: ignore[arg-type]
