@@ -1,4 +1,4 @@
-"""The judge `llm` against a server on loopback: both orders, what it keeps, what it spends, and what it never tells."""
+"""The judge `llm` against a server on loopback: both orders, how it reads replies, what it keeps and does not ask again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import math
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,35 +16,11 @@ import pytest
 pytest.importorskip("openai")
 
 from chat_server import Answer, Request, completion, error, prefers_longer, serving
-from harness_plugins.judges.llm import Llm, LlmOptions
-from harness_plugins.judges.llm_client import without
-from harness_plugins.judges.llm_options import EndpointOptions
+from harness_plugins.judges.llm import Llm
+from llm_asked import KEY, judged, options, pair, pairs
 
 import harness
-from harness.components import Compute
 from harness.store import Store
-
-COMPUTE = Compute("cpu", "fp32", 1)
-KEY = "sk-loopback-0123456789abcdef"
-
-
-def options(url: str, **given: Any) -> LlmOptions:
-    return LlmOptions.model_validate({"model": "judge", "base_url": url, "timeout": 5, "max_retries": 0, **given})
-
-
-def pair(number: int, candidate: str, baseline: str) -> harness.Pair:
-    return harness.Pair((harness.Message(role="user", content=f"Question {number}?"),), candidate, baseline)
-
-
-def pairs(count: int) -> list[harness.Pair]:
-    """Pairs in turn won by the longer candidate and lost by the shorter one."""
-    return [pair(n, "word " * (3 if n % 2 else 1) + str(n), "word " * 2 + str(n)) for n in range(count)]
-
-
-def judged(
-    judge: harness.Judge, asked: list[harness.Pair], config: EndpointOptions, **context: Any
-) -> list[harness.Verdict]:
-    return list(judge.compare(asked, config, {}, harness.JudgeContext(COMPUTE, "gpt", **context)))
 
 
 def test_both_orders_are_asked_and_make_one_preference() -> None:
@@ -190,154 +165,6 @@ def test_a_frozen_bundle_stands_in_for_the_endpoint(tmp_path: Path) -> None:
     assert judged(Llm(), pairs(4), frozen, folder=tmp_path) == verdicts
     (unknown,) = judged(Llm(), [pair(9, "a", "b")], frozen, folder=tmp_path)
     assert unknown.reason == "bundle.jsonl has no reply to this question"
-
-
-def test_a_judgement_says_what_it_cost() -> None:
-    charged = []
-    with serving(prefers_longer) as server:
-        config = options(server.url, price_per_million={"input": 3.0, "output": 15.0})
-        (verdict,) = judged(Llm(), pairs(1), config, charge=lambda *each: charged.append(each))
-    # Two replies of 100 tokens read and 5 written: 2 · (100 · 3 + 5 · 15) / 1,000,000 dollars.
-    assert verdict.cost == pytest.approx(0.00075)
-    assert verdict.usage == harness.Usage(
-        model="judge-2025-01-01", replies=2, input_tokens=200, output_tokens=10, input_price=3.0, output_price=15.0
-    )
-    assert charged == [(2, pytest.approx(0.00075))]
-
-
-def test_two_equal_answers_are_one_question_and_cost_one_reply() -> None:
-    charged = []
-    with serving(prefers_longer) as server:
-        config = options(server.url, price_per_million={"input": 3.0, "output": 15.0})
-        (verdict,) = judged(Llm(), [pair(0, "same", "same")], config, charge=lambda *each: charged.append(each))
-    assert verdict.usage is not None
-    assert verdict.usage.replies == len(server.requests) == 1
-    assert charged == [(1, pytest.approx(verdict.cost))]
-
-
-def test_no_more_calls_go_out_than_the_budget_has() -> None:
-    with serving(prefers_longer) as server:
-        judge, config = Llm(), options(server.url, budget_calls=7, max_retries=3)
-        first, second = judged(judge, pairs(3), config), judged(judge, pairs(20)[3:], config)
-    assert len(server.requests) == 7
-    assert all(verdict.preference is not None for verdict in first)
-    assert {verdict.reason for verdict in second} == {"the judge's budget is used up; raise budget_usd or budget_calls"}
-
-
-def test_no_more_dollars_are_spent_than_the_budget_has() -> None:
-    def dear(request: Request, number: int) -> Answer:
-        return completion("VERDICT: A", usage=(1000, 10))
-
-    # A call costs 0.02 dollars; the worst case that is held before one is (256 tokens and every byte) + 10 · 1,000.
-    price = {"input": 10.0, "output": 1000.0}
-    with serving(dear) as server:
-        verdicts = judged(Llm(), pairs(50), options(server.url, price_per_million=price, budget_usd=0.2, max_tokens=10))
-    spent = len(server.requests) * 0.02
-    assert 0.1 <= spent <= 0.2
-    assert sum(verdict.preference is None for verdict in verdicts) >= 45
-
-
-def test_a_lost_reply_is_counted_as_paid() -> None:
-    charged: list[tuple[int, float]] = []
-    with serving(lambda *_: Answer(b'{"choices"', cut=True)) as server:
-        config = options(server.url, price_per_million={"input": 1.0, "output": 1.0}, max_retries=1)
-        (verdict,) = judged(Llm(), pairs(1), config, charge=lambda *each: charged.append(each))
-    assert verdict.preference is None
-    ((calls, dollars),) = charged
-    assert calls == len(server.requests) == 4
-    assert dollars > 4 * 512 / 1e6
-
-
-def test_a_retry_waits_as_long_as_it_is_told_to() -> None:
-    def respond(request: Request, number: int) -> Answer:
-        return error(429, "slow down", Retry_After="1") if number == 0 else completion("VERDICT: TIE")
-
-    with serving(respond) as server:
-        (verdict,) = judged(Llm(), [pair(1, "same", "same")], options(server.url, max_retries=1))
-    assert verdict.preference == 0.5
-    assert server.requests[1].at - server.requests[0].at >= 1.0
-
-
-def test_no_more_calls_are_under_way_than_allowed() -> None:
-    lock, now, most = threading.Lock(), 0, 0
-
-    def respond(request: Request, number: int) -> Answer:
-        nonlocal now, most
-        with lock:
-            now += 1
-            most = max(most, now)
-        threading.Event().wait(0.02)
-        with lock:
-            now -= 1
-        return completion("VERDICT: TIE")
-
-    with serving(respond) as server:
-        judged(Llm(), pairs(20), options(server.url, concurrency=3))
-    assert 2 <= most <= 3
-
-
-def test_a_wrong_key_ends_the_asking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOOPBACK_KEY", KEY)
-    with serving(lambda *_: error(401, f"Incorrect API key provided: {KEY}")) as server:
-        verdicts = judged(Llm(), pairs(30), options(server.url, api_key_env="LOOPBACK_KEY"))
-    assert len(server.requests) == 1
-    assert server.requests[0].authorization == f"Bearer {KEY}"
-    assert {verdict.reason for verdict in verdicts} == {"the endpoint refused the key (HTTP 401)"}
-
-
-def test_a_key_that_is_not_set_is_not_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.delenv("LOOPBACK_KEY", raising=False)
-    with serving(prefers_longer) as server:
-        (verdict,) = judged(Llm(), pairs(1), options(server.url, api_key_env="LOOPBACK_KEY"))
-        assert not server.requests
-        judged(Llm(), pairs(1), options(server.url))
-    assert verdict.reason == "LOOPBACK_KEY is not set; nothing was asked"
-    assert KEY not in {request.authorization.removeprefix("Bearer ") for request in server.requests}
-
-
-@pytest.mark.parametrize("quoted", [KEY, KEY[:12] + "****", f"Bearer:{KEY}", KEY[5:]])
-def test_no_part_of_the_key_is_ever_told(quoted: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOOPBACK_KEY", KEY)
-    cache: dict[str, Any] = {}
-
-    def respond(request: Request, number: int) -> Answer:
-        if number % 3 == 0:
-            return completion(f"I was given {quoted} as a key and say nothing.")
-        if number % 3 == 1:
-            return completion(f"I was given {quoted} as a key.\nVERDICT: TIE", model=f"judge-{quoted}")
-        return error(400, f"bad request with {quoted} in it")
-
-    with serving(respond) as server:
-        verdicts = judged(Llm(), pairs(4), options(server.url, api_key_env="LOOPBACK_KEY"), cache=cache)
-    told = json.dumps(cache) + repr(verdicts)
-    assert "VERDICT: TIE" in told
-    assert "bad request with […] in it" in told
-    assert "'I was given […] as a key and say nothing.'" in told
-    assert not any(KEY[start : start + 8] in told for start in range(len(KEY) - 7))
-
-
-@pytest.mark.parametrize("key", ["sk-\nsecret", "schlüssel"])
-def test_a_key_that_cannot_be_sent_is_told_without_it(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOOPBACK_KEY", key)
-    with serving(prefers_longer) as server:
-        (verdict,) = judged(Llm(), pairs(1), options(server.url, api_key_env="LOOPBACK_KEY"))
-    assert verdict.reason == "LOOPBACK_KEY holds characters that no key has; nothing was asked"
-    assert not server.requests
-
-
-def test_a_key_with_a_line_end_is_sent_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOOPBACK_KEY", f"{KEY}\n")
-    with serving(prefers_longer) as server:
-        judged(Llm(), pairs(1), options(server.url, api_key_env="LOOPBACK_KEY"))
-    assert {request.authorization for request in server.requests} == {f"Bearer {KEY}"}
-
-
-@pytest.mark.parametrize(
-    ("key", "told"), [("sk-test", "key […] is bad"), ("x", "key […] is bad"), ("is", "key […] […] bad")]
-)
-def test_a_short_key_hides_no_more_than_itself(key: str, told: str) -> None:
-    assert without(key, f"key {key} is bad") == told
 
 
 def test_answers_cannot_get_out_of_their_fence() -> None:
