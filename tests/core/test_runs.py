@@ -397,3 +397,16 @@ def test_a_base_that_was_given_a_template_is_told_unless_it_is_the_harnesss_own(
     Stages(run)._base()  # type: ignore[arg-type]
     assert [text.partition(":")[0] for text in warnings] == (["base models/mine"] if told else [])
     assert run.artifacts["base"].key == "k"
+
+
+def test_what_a_stage_notes_is_told_and_kept() -> None:
+    told: list[str] = []
+    kept: list[tuple[str, dict[str, str]]] = []
+    run = SimpleNamespace(
+        graph=None,
+        progress=SimpleNamespace(say=told.append),
+        log=SimpleNamespace(event=lambda kind, **fields: kept.append((kind, fields))),
+    )
+    Stages(run)._note("ppo", "its judge asks too much")  # type: ignore[arg-type]
+    assert told == ["ppo: its judge asks too much"]
+    assert kept == [("note", {"stage": "ppo", "text": "its judge asks too much"})]

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from harness.errors import PlanError
 from harness.plan import Gate, Graph
-from harness.plan.gates import Expected, expected_estimates, matching
+from harness.plan.gates import Expected, expected_estimates, interval_text, matching
 
 
 def gate(**values: str) -> Gate:
@@ -143,3 +143,8 @@ def test_nothing_can_be_required_without_an_evaluation(resolve: Callable[..., Gr
         resolve((text, "report:\n"), ("  suites: {held: {data: toy.test}, safety: {suite: safety}}\n", ""), ("  judges:\n", ""),
                 ("    truth: {judge: toy-truth}\n", ""), ("    referee: {judge: reward-model, model: referee}\n", ""),
                 ("  metrics: [win-rate, reward, kl, accuracy]\n", ""))  # fmt: skip
+
+
+def test_a_value_is_told_with_its_interval_and_level() -> None:
+    measured = SimpleNamespace(value=0.61234, low=0.5, high=0.7, level=0.9, n=30)
+    assert interval_text(measured) == "0.612, 90% interval 0.5 to 0.7, n = 30"  # type: ignore[arg-type]
