@@ -168,7 +168,7 @@ class StageContext:
         raise NotImplementedError
 
     def note(self, text: str) -> None:
-        """Tell the user something; it goes to standard error and into the run's events."""
+        """Tell the user something, once in a run; it goes to standard error and into the run's events."""
         raise NotImplementedError
 
     def keep(self, what: str, identity: Mapping[str, Any], build: Callable[[Path], None]) -> Path:

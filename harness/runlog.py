@@ -37,6 +37,7 @@ class RunLog:
         self._evaluation: dict[str, dict[str, Any]] = {}
         self._trained = {BASE, *graph.stages}
         self._warnings: list[str] = []
+        self._notes: set[tuple[str, str]] = set()
         self._gates: list[dict[str, Any]] = []
         self._judges: dict[str, dict[str, Any]] = {}
         self._run = {
@@ -90,6 +91,14 @@ class RunLog:
             return False
         self._warnings.append(text)
         self.event("warning", text=text)
+        return True
+
+    def note(self, stage: str, text: str) -> bool:
+        """Keep what a stage says; false where it was kept before: a judge that rewards may say it of every rollout."""
+        if (stage, text) in self._notes:
+            return False
+        self._notes.add((stage, text))
+        self.event("note", stage=stage, text=text)
         return True
 
     def charge(self, judge: str, calls: int, dollars: float | None) -> None:

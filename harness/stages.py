@@ -65,7 +65,6 @@ class Stages:
         self.run, self.graph = run, run.graph
         self.failed: dict[str, str] = {}
         self.monitors: dict[str, Monitor] = {}
-        self.noted: set[tuple[str, str]] = set()
 
     def train(self) -> None:
         """Train what is wanted and not in the store, in the graph's order; a stage that fails takes those that build on it along."""
@@ -227,12 +226,8 @@ class Stages:
         return {"earlier_seconds": context.earlier_seconds, **({"kept": kept} if kept else {}), **card}
 
     def _note(self, stage: str, text: str) -> None:
-        """Tell the user what a stage says, once: a judge that rewards may say it of every rollout."""
-        if (stage, text) in self.noted:
-            return
-        self.noted.add((stage, text))
-        self.run.progress.say(f"{stage}: {text}")
-        self.run.log.event("note", stage=stage, text=text)
+        if self.run.log.note(stage, text):
+            self.run.progress.say(f"{stage}: {text}")
 
     def _replay(self, name: str, result: Result, monitor: Monitor) -> None:
         """Tell a finished stage's scalars again, and judge them as if it trained now."""

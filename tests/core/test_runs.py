@@ -8,6 +8,7 @@ import json
 import shutil
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -399,14 +400,19 @@ def test_a_base_that_was_given_a_template_is_told_unless_it_is_the_harnesss_own(
     assert run.artifacts["base"].key == "k"
 
 
-def test_what_a_stage_notes_is_told_and_kept() -> None:
+def test_what_a_stage_notes_is_told_and_kept_once() -> None:
     told: list[str] = []
     kept: list[tuple[str, dict[str, str]]] = []
-    run = SimpleNamespace(
-        graph=None,
-        progress=SimpleNamespace(say=told.append),
-        log=SimpleNamespace(event=lambda kind, **fields: kept.append((kind, fields))),
-    )
-    Stages(run)._note("ppo", "its judge asks too much")  # type: ignore[arg-type]
-    assert told == ["ppo: its judge asks too much"]
-    assert kept == [("note", {"stage": "ppo", "text": "its judge asks too much"})]
+    log = SimpleNamespace(_notes=set(), event=lambda kind, **fields: kept.append((kind, fields)))
+    log.note = partial(RunLog.note, log)
+    stages = Stages(SimpleNamespace(graph=None, progress=SimpleNamespace(say=told.append), log=log))  # type: ignore[arg-type]
+    for stage, text in (
+        ("ppo", "its judge asks too much"),
+        ("ppo", "its judge asks too much"),
+        ("dpo", "cut"),
+        ("ppo", "cut"),
+    ):
+        stages._note(stage, text)
+    assert told == ["ppo: its judge asks too much", "dpo: cut", "ppo: cut"]
+    assert [(kind, *fields.values()) for kind, fields in kept] == [("note", *each.split(": ")) for each in told]
+    assert list(kept[0][1]) == ["stage", "text"]
