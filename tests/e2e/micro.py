@@ -57,6 +57,15 @@ def harness(folder: Path, *arguments: object, timeout: float = 600, **variables:
     )
 
 
+def install_plugin(site: Path, module: str, source: str) -> None:
+    """Put a plugin of one module into the folder `site`, as an installed distribution of that name."""
+    info = site / f"{module}-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[harness]\n{module} = {module}\n", encoding="utf-8")
+    (site / f"{module}.py").write_text(source, encoding="utf-8")
+
+
 def estimates(run: Path) -> list[Mapping[str, Any]]:
     """The estimates of a run folder."""
     found: list[Mapping[str, Any]] = json.loads((run / "metrics.json").read_text())["estimates"]

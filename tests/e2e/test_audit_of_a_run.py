@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from micro import PLAN, estimates, harness
+from micro import PLAN, estimates, harness, install_plugin
 
 from harness.audit import CANARY_COMPARISONS, CANARY_PROMPTS
 from harness.records import Judgement, write_records
@@ -33,12 +32,7 @@ def run(home: Path, *arguments: object) -> Any:
 def audited(home: Path) -> Path:
     """The micro plan's answers before hand-made judges, and people who prefer the shorter answer, as the fair judge does where
     nothing else tells answers apart."""
-    site = home / "site"
-    info = site / "flawed_judges-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: flawed-judges\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[harness]\nflawed = flawed_judges\n")
-    shutil.copyfile(Path(__file__).parents[1] / "flawed_judges.py", site / "flawed_judges.py")
+    install_plugin(home / "site", "flawed_judges", (Path(__file__).parents[1] / "flawed_judges.py").read_text("utf-8"))
     said = RunFolder(home / "first").judgements()
     people = [
         row.model_copy(update={"judge": "ann", "preference": _shorter(row.candidate_length, row.baseline_length)})

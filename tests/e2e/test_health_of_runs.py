@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,8 @@ from random import Random
 import pytest
 
 pytest.importorskip("torch")
+
+from micro import install_plugin
 
 from harness import cli
 from harness.records import HealthVerdict
@@ -131,11 +132,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """Both plans, their data, and the plugin of broken things, installed."""
     folder = tmp_path_factory.mktemp("health")
     site = folder / "site"
-    info = site / "broken_things-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-things\nVersion: 1\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text("[harness]\nbroken = broken_things\n", encoding="utf-8")
-    shutil.copyfile(Path(__file__).with_name("broken_plugin.py"), site / "broken_things.py")
+    install_plugin(site, "broken_things", Path(__file__).with_name("broken_plugin.py").read_text("utf-8"))
     (folder / "broken.yaml").write_text(BROKEN, encoding="utf-8")
     (folder / "hackable.yaml").write_text(HACKABLE, encoding="utf-8")
     pairs = list(length_pairs())

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from micro import harness
+from micro import harness, install_plugin
 
 from harness.rundir import RunFolder
 
@@ -57,11 +57,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the plan and the plugin, installed."""
     folder = tmp_path_factory.mktemp("judged")
     (folder / "plan.yaml").write_text(PLAN)
-    info = folder / "site" / "terse_judge-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: terse-judge\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[harness]\nterse = terse_judge\n")
-    (folder / "site" / "terse_judge.py").write_text(PLUGIN)
+    install_plugin(folder / "site", "terse_judge", PLUGIN)
     return folder
 
 
@@ -96,7 +92,7 @@ def test_what_it_does_not_score_is_counted(home: Path) -> None:
     unscored = logged(found)["unscored"]
     assert len(unscored) == len(STEPS)
     assert 0 < unscored[0] < 1
-    assert all(score >= -6 for score in logged(found)["score"])
+    assert all(score >= -6 for score in logged(found)["score"]), "it counts for nothing in the mean"
 
 
 def test_one_that_scores_nothing_ends_the_stage_in_words(home: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from micro import harness
+from micro import harness, install_plugin
 
 from harness.rundir import RunFolder
 
@@ -63,11 +63,7 @@ require:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = tmp_path_factory.mktemp("metrics")
-    info = folder / "loud_judge-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: loud-judge\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[harness]\nloud = loud_judge\n")
-    (folder / "loud_judge.py").write_text(PLUGIN)
+    install_plugin(folder, "loud_judge", PLUGIN)
     (folder / "plan.yaml").write_text(PLAN)
     done = harness(folder, "run", "plan.yaml", "--out", "run", PYTHONPATH=str(folder))
     assert done.returncode == 0, done.stderr
