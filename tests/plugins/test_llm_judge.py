@@ -45,7 +45,7 @@ def test_one_unread_order_leaves_the_pair_unscored_and_not_final() -> None:
         return completion("I cannot say.") if number == 0 else completion("VERDICT: A")
 
     with serving(respond) as server:
-        (verdict,) = judged(Llm(), pairs(1), options(server.url))
+        (verdict,) = judged(Llm(), pairs(1), options(server.url, concurrency=1))
     assert verdict.preference is None
     assert not verdict.final
     assert verdict.reason is not None
