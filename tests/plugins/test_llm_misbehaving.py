@@ -73,7 +73,7 @@ def options(url: str, **given: object) -> LlmOptions:
     known = {
         "model": "judge",
         "base_url": url,
-        "timeout": 0.5,
+        "timeout": 1.0,
         "concurrency": 16,
         "price_per_million": price,
         "max_tokens": 8,
