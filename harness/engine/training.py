@@ -110,6 +110,9 @@ def train(
             }
             save_checkpoint(context.checkpoints, step, state)
     merge_lora(model)
+    for module in model.modules():
+        # Compiled for these steps alone: `packed_weights`, which reads the model next, has products that no compiler can trace.
+        module._compiled_call_impl = None
     model.eval()
     return steps
 

@@ -14,10 +14,10 @@ import small  # noqa: E402
 from small import COMPUTE, PAD, Recorder  # noqa: E402
 
 import harness  # noqa: E402
-from harness.engine import micro_batches, training  # noqa: E402
+from harness.engine import micro_batches, packing, training  # noqa: E402
 from harness.engine.checkpoints import load_checkpoint  # noqa: E402
 from harness.engine.learning import AnswerLikelihood, PairPreference, PairReward  # noqa: E402
-from harness.engine.pairs import PairLayout, pair_logprobs, read_all  # noqa: E402
+from harness.engine.pairs import PairLayout, pair_logprobs, pair_scores, read_all  # noqa: E402
 from harness.engine.preference_losses import LossOptions, preference_loss  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -290,6 +290,20 @@ def test_a_compiled_model_gives_the_same_gradient(kind: str, tmp_path: Path) -> 
     compiled, context = train(kind, tmp_path / "compiled", **PLAIN_SGD | arguments)
     assert context.logged[1]["loss"] == pytest.approx(expected.logged[1]["loss"], rel=1e-5)
     assert max(float((plain[name] - compiled[name]).abs().max()) for name in plain) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning:torch", "ignore::DeprecationWarning:torch")
+def test_a_model_that_was_compiled_is_read_with_packed_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "PACKED_WEIGHTS", range(1, 2**20))
+    model = small.reward_llama()
+    training.train(model, reward(model), options(max_steps=1, args={"torch_compile": True}), Recorder(tmp_path))
+    again = small.reward_llama()
+    again.load_state_dict(model.state_dict())
+    found, expected = (
+        read_all(pair_scores, each, small.pairs(ROWS), PairLayout(), PAD, COMPUTE) for each in (model, again.eval())
+    )
+    assert torch.equal(found, expected)
 
 
 def test_activation_checkpointing_computes_layers_again(tmp_path: Path) -> None:
