@@ -21,7 +21,7 @@ COMMANDS = {
     "check": "Validate a plan; print its stages and what is in the store.",
     "doctor": "What this machine has, and what stands in a plan's way.",
     "init": "Write a plan to start from.",
-    "plugins": "List the installed plugins and what they add.",
+    "plugins": "List the installed plugins, begin a new one, try one.",
     "run": "Train, compare and report, as a plan says.",
     "schema": "Print the JSON Schema of the plan, for editors.",
     "score": "Score answers with a reward model.",
