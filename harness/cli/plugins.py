@@ -42,7 +42,7 @@ def list_plugins(session: Session) -> None:
         click.echo(broken(plugin), err=True)
 
 
-@command.command("new")
+@command.command("new", short_help="Write a package to start from.")
 @click.argument("name")
 @click.option("--kind", type=click.Choice(KINDS), default="aligner", show_default=True, help="What the plugin adds.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The folder to write. Default: harness-NAME.")
@@ -88,7 +88,7 @@ def _renamed(text: str, kind: str, name: str, module: str) -> str:
     return text.replace("my-plugin", name).replace("MyPlugin", title)
 
 
-@command.command("check")
+@command.command("check", short_help="Try the plugins of an installed package.")
 @click.argument("package")
 @click.pass_obj
 def check(session: Session, package: str) -> int:

@@ -62,7 +62,7 @@ import harness
 
 class Unsteady(harness.Aligner):
     name = "unsteady"
-    takes = {"init": "model"}
+    takes = {"init": "model", "reward": "reward-model"}
 
     def run(self, config, inputs, context):
         import torch
@@ -89,6 +89,27 @@ def harness_aligners():
 @harness.hookimpl
 def harness_judges():
     return [Constant]
+"""
+DRIFTING = """
+import time
+
+import harness
+from pydantic import Field
+
+
+class Drifting(harness.ScoringJudge):
+    name = "drifting"
+
+    class Config(harness.Options):
+        since: float = Field(default_factory=time.time)
+
+    def score(self, prompts, answers, config, inputs, context):
+        return [None for _ in answers]
+
+
+@harness.hookimpl
+def harness_judges():
+    return [Drifting]
 """
 FAILING = """
 import harness
@@ -169,6 +190,17 @@ def test_training_that_draws_without_the_seed_is_found_and_a_blind_judge_is_told
 
 
 @pytest.mark.torch
+def test_an_option_that_is_another_each_time_is_found_and_what_is_unscored_is_told(tmp_path: Path) -> None:
+    install_plugin(tmp_path, "drifting", DRIFTING)
+    install_plugin(tmp_path, "misspelt", "import harness\n\n\n@harness.hookimpl\ndef harness_judgs():\n    return []\n")
+    assert "misspelt" in check(tmp_path, "drifting").stderr
+    done = check(tmp_path, "drifting", "--no-plugin", "misspelt")
+    assert done.returncode == 1
+    assert "  judge drifting: judged 0 of 12 pairs; unscored: " in done.stdout
+    assert "problem: scores/drifting/base/heldout has another key in a second run of one plan; " in done.stdout
+
+
+@pytest.mark.torch
 def test_an_exception_ends_the_trial_with_what_the_run_said(tmp_path: Path) -> None:
     install_plugin(tmp_path, "failing", FAILING)
     done = check(tmp_path, "failing")
@@ -192,7 +224,7 @@ def test_what_is_wrong_with_a_module_is_told_without_a_run(source: str, said: st
     done = check(tmp_path, "broken")
     assert done.returncode == 1
     assert f"problem: {said}" in done.stdout
-    assert "  plugin broken (broken): no hook\n" in done.stdout
+    assert done.stdout.partition("problem")[0] == "broken 1\n  plugin broken (broken): no hook\n"
     assert not done.stderr
 
 
