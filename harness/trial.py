@@ -1,4 +1,8 @@
-"""Trying what a package's plugins add: each is imported alone, and a small plan of the toy world uses all of it, twice."""
+"""Trying what a package's plugins add: each is imported alone, and a small plan of the toy world uses all of it, twice.
+
+The second time every stage, and then the evaluation, has a process of its own and finds what came before in the store. So what
+depends on anything but the plan, such as on a generator that another stage has seeded, gives other results.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +71,7 @@ def plugins_of(session: Session, package: str) -> list[Plugin]:
 
 
 def try_plugins(session: Session, plugins: Sequence[Plugin]) -> Trial:
-    """Import the plugins alone, and run a plan that uses what they add twice, each time with an empty store."""
+    """Import the plugins alone, and run a plan that uses what they add, at once and step by step."""
     hooks = {plugin: _hooks(session, plugin) for plugin in plugins}
     lines = [f"plugin {each.name} ({each.module}): {', '.join(found) or 'no hook'}" for each, found in hooks.items()]
     problems = [problem for each, found in hooks.items() for problem in _loading_problems(each, found)]
@@ -76,38 +80,41 @@ def try_plugins(session: Session, plugins: Sequence[Plugin]) -> Trial:
     entries = [entry for _, entry in sorted(session.registry.entries.items()) if entry.plugin in plugins]
     reasons = {_named(entry): reason for entry in entries if (reason := _untried(entry))}
     used = [entry for entry in entries if _named(entry) not in reasons]
+    plan = plan_using(used)
     with tempfile.TemporaryDirectory(prefix="harness-trial-") as folder:
-        plan = json.dumps(plan_using(used), indent=1)
-        runs = [Path(folder, name) for name in ("first", "second")]
-        for run in runs:
-            run.mkdir()
-            (run / "plan.yaml").write_text(plan, encoding="utf-8")
-            if failure := _failure(run, session.plugins.left_out):
-                return Trial([*lines, *_not_tried(reasons)], [*problems, failure])
-        first = RunFolder(runs[0] / "out")
-        lines += [f"{_named(entry)}: {_seen(entry, first)}" for entry in used]
-        if difference := _difference(*runs):
+        first, second = (Path(folder, name) for name in ("first", "second"))
+        for place, steps in ((first, [[]]), (second, [*(["--only", stage] for stage in plan["stages"]), []])):
+            place.mkdir()
+            (place / "plan.yaml").write_text(json.dumps(plan, indent=1), encoding="utf-8")
+            for options in steps:
+                if failure := _failure(place, options, session.plugins.left_out):
+                    return Trial([*lines, *_not_tried(reasons)], [*problems, failure])
+        lines += [f"{_named(entry)}: {_seen(entry, RunFolder(first / 'out'))}" for entry in used]
+        if difference := _difference(first, second):
             problems.append(difference)
         else:
-            lines.append("a second run with an empty store: the same models, answers and numbers")
+            lines.append("once more, each step in a process of its own: the same models, answers and numbers")
     return Trial([*lines, *_not_tried(reasons)], problems)
 
 
 def plan_using(entries: Sequence[Entry]) -> dict[str, Any]:
-    """A plan of the toy world with every one of these components in it; what else it takes is built in."""
+    """A plan of the toy world with every one of these components in it. What else it takes is built in, and trained first."""
     aligners, judges, metrics, backends = (
         [entry for entry in entries if entry.kind == kind] for kind in ("aligner", "judge", "metric", "backend")
     )
-    stages = {each.name: {"aligner": each.name, **_filled(each), **_short(each)} for each in aligners}
     models = [each.name for each in aligners if each.component.gives == "model"] or [POLICY]
-    asked = {TRUTH: {"judge": "toy-truth"}}
-    asked |= {each.name: {"judge": each.name, **_filled(each)} for each in judges}
-    asked |= {f"by-{name}": {"judge": "reward-model", "model": name} for name in stages if name not in models}
+    filled = [value for each in (*aligners, *judges) for value in _filled(each).values()]
+    stages: dict[str, Any] = {}
     if POLICY in models:
         stages[POLICY] = {"aligner": "sft", "init": "base", "data": "toy.train", **SHORT}
-    filled = [value for each in (*aligners, *judges) for value in _filled(each).values()]
     if REWARD in filled or any(each.component.scope == "pairs" for each in metrics):
         stages[REWARD] = {"aligner": "reward", "init": "base", "data": "toy.train", **SHORT}
+    stages |= {each.name: {"aligner": each.name, **_filled(each), **_short(each)} for each in aligners}
+    asked = {TRUTH: {"judge": "toy-truth"}}
+    asked |= {each.name: {"judge": each.name, **_filled(each)} for each in judges}
+    asked |= {
+        f"by-{each.name}": {"judge": "reward-model", "model": each.name} for each in aligners if each.name not in models
+    }
     return {
         "name": "trial",
         "seed": 1,
@@ -184,10 +191,11 @@ def _short(entry: Entry) -> dict[str, Any]:
     return {name: value for name, value in SHORT.items() if name in entry.component.Config.model_fields}
 
 
-def _failure(folder: Path, left_out: Sequence[str]) -> str | None:
+def _failure(folder: Path, options: Sequence[str], left_out: Sequence[str]) -> str | None:
     """Run the plan in a folder; how that ended, with what it said, unless all went well."""
-    options = [text for name in left_out for text in ("--no-plugin", name)]
-    command = [sys.executable, "-m", "harness", *options, "run", "plan.yaml", "--out", "out", "--store", "store"]
+    without = [text for name in left_out for text in ("--no-plugin", name)]
+    run = ["run", "plan.yaml", "--out", "out", "--store", "store", *options]
+    command = [sys.executable, "-m", "harness", *without, *run]
     done = subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     return f"a run with it ended with status {done.returncode}:\n{done.stderr.strip()}" if done.returncode else None
 
@@ -220,7 +228,7 @@ def _difference(first: Path, second: Path) -> str | None:
         if changed := sorted(name for name in files if files[name] != found.get(name)):
             return (
                 f"{step}: a second run of one plan wrote another {changed[0]}; draw from the seed that is given, and let "
-                "nothing depend on the time or on the order of a set"
+                "nothing depend on the time, on the order of a set, or on what ran before"
             )
     return None
 

@@ -157,7 +157,7 @@ def test_new_plugins_of_every_kind_pass_and_what_is_not_tried_is_told(tmp_path: 
         "  aligner own-aligner: trained for 4 steps",
         "  judge own-judge: judged 12 of 12 pairs",
         "  metric own-metric: observed own-metric 24 times",
-        "  a second run with an empty store: the same models, answers and numbers",
+        "  once more, each step in a process of its own: the same models, answers and numbers",
         "  aligner talker: not tried, nothing in the toy world fits its slot `data`",
         "  judge needy: not tried, the option `key` has no default",
         "  metric harm: not tried, it needs a judge of harm, which the toy world has not",
@@ -165,6 +165,7 @@ def test_new_plugins_of_every_kind_pass_and_what_is_not_tried_is_told(tmp_path: 
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_what_is_built_in_passes(tmp_path: Path) -> None:
     done = check(tmp_path, "alignment-harness")
@@ -173,7 +174,7 @@ def test_what_is_built_in_passes(tmp_path: Path) -> None:
         *(f"  aligner {name}: trained for 4 steps\n" for name in ("dpo", "ppo", "reward", "sft")),
         "  backend transformers: used in the run\n",
         "  judge reward-model: judged 36 of 36 pairs",
-        "  a second run with an empty store: the same models, answers and numbers\n",
+        "  once more, each step in a process of its own: the same models, answers and numbers\n",
     ):
         assert line in done.stdout
 
@@ -184,7 +185,7 @@ def test_training_that_draws_without_the_seed_is_found_and_a_blind_judge_is_told
     done = check(tmp_path, "unsteady")
     assert done.returncode == 1
     assert "problem: unsteady: a second run of one plan wrote another model.safetensors; draw from the seed" in done.stdout
-    assert "a second run with an empty store" not in done.stdout
+    assert "the same models" not in done.stdout
     (line,) = (each for each in done.stdout.splitlines() if each.startswith("  judge first: judged 12 of 12 pairs; "))
     assert "prefers one of two identical answers (canary-identical)" in line
 
