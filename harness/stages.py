@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -67,7 +68,10 @@ class Stages:
         self.monitors: dict[str, Monitor] = {}
 
     def train(self) -> None:
-        """Train what is wanted and not in the store, in the graph's order; a stage that fails takes those that build on it along."""
+        """Train what is wanted and not in the store, in the graph's order; a stage that fails takes those that build on it along.
+
+        So does one in whose training a bug shows, once its traceback has been told; a bug around it is raised.
+        """
         wanted = self._wanted()
         for text in self._data_counts(wanted):
             self.run.progress.say(text)
@@ -217,7 +221,14 @@ class Stages:
             monitor,
         )
         job = StageJob(node.name, node.aligner.component, node.config, inputs)
-        if not hook.harness_run_stage(stage=job, context=context):
+        try:
+            ran = hook.harness_run_stage(stage=job, context=context)
+        except Exception as error:
+            if isinstance(self.run.cause(error), HarnessError):
+                raise
+            self.run.progress.say("".join(traceback.format_exception(error)).rstrip())
+            raise StageError(f"stage {node.name!r}: {in_words(error)}; a bug, whose traceback was shown") from error
+        if not ran:
             raise StageError(f"stage {node.name!r}: no plugin ran it")
         if not (work.output / "config.json").exists():
             raise StageError(f"stage {node.name!r}: {node.aligner.name} saved no model; this is an error of its plugin")

@@ -178,6 +178,42 @@ def test_a_bug_keeps_its_traceback_and_the_run_is_finished(monkeypatch: pytest.M
 
 
 @pytest.mark.torch
+def test_a_bug_of_an_aligner_costs_its_stage_and_what_builds_on_it_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+
+    def bug(*_: Any) -> None:
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr("harness_plugins.aligners.dpo.DPO.run", bug)
+    stages = (
+        "  dpo: {aligner: dpo, init: base, data: toy.train}\n  more: {aligner: sft, init: dpo, data: toy.train}\nevaluate:"
+    )
+    plan = MEASURED.replace("evaluate:", stages).replace("[sft]", "[dpo, more, sft]")
+    (tmp_path / "plan.yaml").write_text(plan.replace("  sft:", "  last:").replace(", sft]", ", last]"))
+    out = tmp_path / "run"
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", str(tmp_path / "plan.yaml"), "--out", str(out), "--store", str(tmp_path / "store")])
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert "Traceback (most recent call last):" in said
+    told = "dpo: failed: stage 'dpo': ValueError: no such thing; a bug, whose traceback was shown\n"
+    assert said.index('raise ValueError("no such thing")') < said.index(told)
+    assert "more: skipped: it builds on 'dpo', which did not finish\n" in said
+    run = json.loads((out / "run.json").read_text())
+    assert {name: stage["status"] for name, stage in run["stages"].items()} == {
+        "base": "done",
+        "dpo": "failed",
+        "more": "skipped",
+        "last": "done",
+    }
+    measured = {each["model"] for each in json.loads((out / "metrics.json").read_text())["estimates"]}
+    assert measured == {"base", "last"}
+    assert (out / "report.html").exists()
+
+
+@pytest.mark.torch
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
 @pytest.mark.parametrize(
     ("step", "says", "ends"),
