@@ -13,8 +13,8 @@ import harness
 
 ROOT = Path(__file__).resolve().parents[1]
 UNDER_TOX = "TOX_ENV_NAME" in os.environ
-OTHERS = ("PYTEST_", "ACCELERATE_", "TORCH", "_TORCH", "KMP_", "KINETO_", "TRITON_", "CUBLAS_")
-"""Variables of pytest, and those that torch and accelerate set for their own subprocesses."""
+OTHERS = ("PYTEST_", "ACCELERATE_", "TORCH", "_TORCH", "KMP_", "KINETO_", "TRITON_", "CUBLAS_", "GOMP_")
+"""Variables of pytest, those that torch and accelerate set for their own subprocesses, and what the command line sets for libgomp."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

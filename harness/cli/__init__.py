@@ -28,6 +28,9 @@ COMMANDS = {
     "store": "List what the store keeps; remove what no run uses.",
 }
 
+SPINS = "10000"
+"""How often a waiting thread of libgomp, torch's on Linux, looks again before it sleeps; its own 300,000 starve other processes."""
+
 
 class Commands(click.Group):
     """Built-in commands by name, imported when called; those of plugins are added when the plugins are loaded."""
@@ -80,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal's encoding lacks; in JSON, too, it is an escape
     # A run reads tens of thousands of records, which the collector would look through again and again: a quarter of a rerun.
     gc.set_threshold(100_000, 50, 100)
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read once, as torch is imported; see docs/performance.md
     try:
         status: Any = cli.main(args=arguments, standalone_mode=False)
     except click.ClickException as error:

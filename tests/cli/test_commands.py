@@ -51,6 +51,25 @@ def test_help_imports_nothing_heavy() -> None:
     assert imported.isdisjoint(HEAVY)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "10000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, "None"),
+    ],
+)
+def test_waiting_threads_soon_sleep_unless_the_user_has_said_otherwise(given: dict[str, str], expected: str) -> None:
+    code = (
+        "import os; from harness.cli import main\n"
+        "try: main(['--version'])\n"
+        "except SystemExit: print(os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GOMP_", "OMP_WAIT"))}
+    done = subprocess.run([sys.executable, "-c", code], env=kept | given, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == expected
+
+
 def test_check_imports_no_torch(tmp_path: Path, plan_text: str) -> None:
     (tmp_path / "plan.yaml").write_text(plan_text.replace("beta: 0.1", "betta: 0.1"), encoding="utf-8")
     code = (
