@@ -43,9 +43,7 @@ def test_what_is_written_loads_and_its_plan_is_valid(
         registry = load_plugins().registry()
     finally:
         sys.modules.pop(MODULE, None)
-    entry = registry.get(kind, "two-words")
-    assert entry is not None
-    assert entry.component.__name__ == "TwoWords"
+    assert registry.component(kind, "two-words").__name__ == "TwoWords"
     graph = check(read_document(folder / "plan.yaml", []), registry)
     used = {
         "aligner": {each.aligner.name for each in graph.stages.values() if each.aligner},

@@ -1,24 +1,18 @@
-"""Runs that end before anything is trained still leave a run folder and a report that say why."""
+"""However a run ends, it leaves a run folder and a report that say why, and it writes over nothing else."""
 
 from __future__ import annotations
 
 import errno
-import functools
 import json
-import shutil
-import signal
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from filelock import FileLock
+from measured_plan import MEASURED
 
 from harness import cli
 from harness.runlog import LOCK, RunLog
-from harness.stages import Stages
 
 PLAN = """\
 name: unread
@@ -26,31 +20,6 @@ base: {type: tiny}
 data: {mine: {source: preferences, path: broken.jsonl}}
 stages: {sft: {aligner: sft, init: base, data: mine}}
 """
-
-MEASURED = """\
-name: measured
-base: {type: tiny, hidden_size: 8, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 8, vocab_size: 300}
-device: cpu
-threads: 1
-data:
-  toy: {source: toy, pairs: 24, split: {train: 0.6, test: 0.4}}
-stages:
-  sft: {aligner: sft, init: base, data: toy.train, max_steps: 1, per_device_train_batch_size: 4}
-evaluate:
-  baseline: base
-  candidates: [sft]
-  suites: {heldout: {data: toy.test, limit: 3}}
-  generate: {max_new_tokens: 4}
-  metrics: [length]
-  bootstrap: {resamples: 100}
-"""
-
-
-@pytest.fixture(autouse=True)
-def _terminate_as_before() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 def test_data_that_cannot_be_read_end_the_run_with_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,206 +218,3 @@ def test_a_full_disk_is_named_wherever_it_shows(
     assert ended.value.code == 1
     assert says.format(**folders) in capsys.readouterr().err
     assert json.loads((folders["run"] / "run.json").read_text())["status"] == ends
-
-
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a plan, and a store that has all of it."""
-    pytest.importorskip("torch")
-    folder, before = tmp_path_factory.mktemp("measured"), signal.getsignal(signal.SIGTERM)
-    (folder / "plan.yaml").write_text(MEASURED)
-    arguments = ["run", str(folder / "plan.yaml"), "--out", str(folder / "run"), "--store", str(folder / "store")]
-    assert cli.cli.main(arguments, standalone_mode=False) == 0
-    signal.signal(signal.SIGTERM, before)
-    return folder
-
-
-def results(store: Path, name: str) -> list[Path]:
-    """The files of a name in a store."""
-    found = sorted(store.glob(f"*/*/{name}"))
-    assert found
-    return found
-
-
-def rerun(measured: Path, tmp_path: Path, *arguments: str) -> int:
-    """The status of another run of the plan, with the store in tmp_path."""
-    folders = ["--out", str(tmp_path / "run"), "--store", str(tmp_path / "store")]
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["run", str(measured / "plan.yaml"), *folders, *arguments])
-    return int(ended.value.code or 0)
-
-
-@pytest.mark.torch
-def test_results_with_files_cut_or_gone_are_computed_again(
-    measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(measured / "store", tmp_path / "store")
-    (model,) = [path for path in results(tmp_path / "store", "model.safetensors") if (path.parent / "train.jsonl").exists()]
-    model.write_bytes(model.read_bytes()[:-8])
-    records = results(tmp_path / "store", "records.jsonl")
-    for path in records:
-        path.unlink()
-    assert rerun(measured, tmp_path) == 0
-    said = capsys.readouterr().err
-    assert said.count(f"store: {model.parent} is damaged (model.safetensors has ") == 1
-    for path in records:
-        assert said.count(f"store: {path.parent} is damaged (records.jsonl is missing); computing it again") == 1
-    assert rerun(measured, tmp_path) == 0
-    assert "computed nothing" in capsys.readouterr().err
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("train.jsonl", b"{}"),
-        ("records.jsonl", b'{"a": 1}'),
-        ("metrics.json", b"{"),
-        ("metrics.json", b'{"estimates": 3, "skipped": []}'),
-    ],
-)
-def test_damage_that_sizes_do_not_show_is_named_with_what_to_do(
-    measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes
-) -> None:
-    shutil.copytree(measured / "store", tmp_path / "store")
-    paths = results(tmp_path / "store", name)
-    for path in paths:
-        path.write_bytes(content.ljust(path.stat().st_size - 1) + b"\n")
-    assert rerun(measured, tmp_path) == 1
-    said = capsys.readouterr().err
-    says = "is not as it was written; the store is damaged there, --fresh computes it again"
-    assert any(f"{path}: {says}" in said for path in paths)
-    assert rerun(measured, tmp_path, "--fresh") == 0
-
-
-@pytest.mark.torch
-def test_an_old_result_without_its_records_is_named(
-    measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(measured / "store", tmp_path / "store")
-    for path in results(tmp_path / "store", "artifact.json"):
-        path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "files"}))
-    records = results(tmp_path / "store", "records.jsonl")
-    for path in records:
-        path.unlink()
-    assert rerun(measured, tmp_path) == 1
-    said = capsys.readouterr().err
-    assert any(f"{path}: is missing; the store is damaged there, --fresh computes it again" in said for path in records)
-
-
-@pytest.mark.torch
-def test_a_damaged_model_is_named_and_not_the_bug_that_it_looks_like(
-    measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(measured / "store", tmp_path / "store")
-    (model,) = [
-        path for path in results(tmp_path / "store", "model.safetensors") if not (path.parent / "train.jsonl").exists()
-    ]
-    model.write_bytes(bytes(model.stat().st_size))
-
-    def cannot_open(*_: Any) -> None:
-        raise RuntimeError("header too large")
-
-    monkeypatch.setattr("harness.stages.Stages._train", cannot_open)
-    assert rerun(measured, tmp_path, "--set", "stages.sft.learning_rate=0.001", "--only", "sft") == 1
-    said = capsys.readouterr().err
-    assert f"sft: failed: {model}: is not as it was written; the store is damaged there, --fresh computes it again" in said
-
-
-@pytest.mark.torch
-def test_a_run_that_ran_out_of_memory_says_so_and_has_it_in_the_lock(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    torch = pytest.importorskip("torch")
-    from transformers import LlamaForCausalLM
-
-    whole = LlamaForCausalLM.forward
-
-    @functools.wraps(whole)
-    def small_device(model: Any, *args: Any, **kwargs: Any) -> Any:
-        if len(kwargs["input_ids"]) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(model, *args, **kwargs)
-
-    monkeypatch.setattr(LlamaForCausalLM, "forward", small_device)
-    (tmp_path / "plan.yaml").write_text(MEASURED)
-    out = tmp_path / "run"
-    arguments = ["run", str(tmp_path / "plan.yaml"), "--out", str(out), "--store", str(tmp_path / "store")]
-    assert cli.cli.main(arguments, standalone_mode=False) == 0
-    lock = json.loads((out / "plan.lock.json").read_text())
-    assert lock["token_budget"]["halvings"] > 0
-    assert "out of memory with" in lock["token_budget"]["last"]
-    warnings = json.loads((out / "run.json").read_text())["warnings"]
-    assert lock["token_budget"]["last"] in warnings
-    assert "the token budget falls from 4096 to" in warnings[0]  # of the gradient's four rows
-    assert lock["token_budget"]["last"] in capsys.readouterr().err
-    assert len((out / "samples" / "base" / "heldout.jsonl").read_text().splitlines()) == 3
-
-
-@pytest.mark.torch
-def test_a_training_that_runs_out_of_memory_says_what_to_lower(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    torch = pytest.importorskip("torch")
-    from transformers import LlamaForCausalLM
-
-    def no_device(*_: Any, **__: Any) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    (tmp_path / "plan.yaml").write_text(MEASURED)
-    folders = ["--out", str(tmp_path / "run"), "--store", str(tmp_path / "store")]
-    for where, text in (
-        # A gradient is cut down to single rows first; the optimizer's state is not of any row.
-        ((LlamaForCausalLM, "forward"), "sft: failed: out of memory on cpu with a single row of "),
-        ((torch.optim.AdamW, "step"), "sft: failed: stage 'sft': out of memory on cpu; lower per_device_train_batch_size"),
-    ):
-        with monkeypatch.context() as patched:
-            patched.setattr(*where, functools.wraps(getattr(*where))(no_device))
-            with pytest.raises(SystemExit) as ended:
-                cli.main(["run", str(tmp_path / "plan.yaml"), "--only", "sft", *folders])
-        assert ended.value.code == 1
-        assert text in capsys.readouterr().err
-
-
-def test_a_warning_is_noted_and_told_once() -> None:
-    told: list[str] = []
-    log = SimpleNamespace(_warnings=[], event=lambda _, text: told.append(text))
-    noted = [RunLog.warn(log, text) for text in ("one", "two", "one")]  # type: ignore[arg-type]
-    assert (noted, told) == ([True, True, False], ["one", "two"])
-
-
-@pytest.mark.parametrize(("base", "told"), [("models/mine", True), (None, False)])
-def test_a_base_that_was_given_a_template_is_told_unless_it_is_the_harnesss_own(
-    monkeypatch: pytest.MonkeyPatch, base: str | None, told: bool
-) -> None:
-    warnings: list[str] = []
-    result = SimpleNamespace(about={"key": "k", "template_added": True}, path=Path())
-    run = SimpleNamespace(
-        graph=SimpleNamespace(plan=SimpleNamespace(base=base)),
-        data=SimpleNamespace(texts=list),
-        produce=lambda *_: result,
-        warn=warnings.append,
-        artifacts={},
-    )
-    monkeypatch.setattr("harness.stages.base_identity", lambda *_: {})
-    Stages(run)._base()  # type: ignore[arg-type]
-    assert [text.partition(":")[0] for text in warnings] == (["base models/mine"] if told else [])
-    assert run.artifacts["base"].key == "k"
-
-
-def test_what_a_stage_notes_is_told_and_kept_once() -> None:
-    told: list[str] = []
-    kept: list[tuple[str, dict[str, str]]] = []
-    log = SimpleNamespace(_notes=set(), event=lambda kind, **fields: kept.append((kind, fields)))
-    log.note = partial(RunLog.note, log)
-    stages = Stages(SimpleNamespace(graph=None, progress=SimpleNamespace(say=told.append), log=log))  # type: ignore[arg-type]
-    for stage, text in (
-        ("ppo", "its judge asks too much"),
-        ("ppo", "its judge asks too much"),
-        ("dpo", "cut"),
-        ("ppo", "cut"),
-    ):
-        stages._note(stage, text)
-    assert told == ["ppo: its judge asks too much", "dpo: cut", "ppo: cut"]
-    assert [(kind, *fields.values()) for kind, fields in kept] == [("note", *each.split(": ")) for each in told]
-    assert list(kept[0][1]) == ["stage", "text"]
